@@ -1,0 +1,2 @@
+// Package arrows holds the test that keeps packages from importing what their room has no business with.
+package arrows

@@ -1,0 +1,96 @@
+package es
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+
+	fastjson "github.com/go-json-experiment/json"
+)
+
+// Fact is what a stream's events tell, a struct of the domain.
+type Fact interface{ EventType() string }
+
+// Codec turns facts into stored data and back.
+type Codec struct {
+	types map[string]reflect.Type
+	names map[string]string
+}
+
+// NewCodec returns a codec for the given facts, one value of each type. It panics when two share a stored name.
+func NewCodec(facts ...any) *Codec {
+	c := &Codec{types: make(map[string]reflect.Type, len(facts)), names: make(map[string]string, len(facts))}
+	for _, f := range facts {
+		name := f.(Fact).EventType()
+		if other, taken := c.types[name]; taken {
+			panic(fmt.Sprintf("es: %T and %s share the stored name %q", f, other, name))
+		}
+		c.types[name] = reflect.TypeOf(f)
+		c.names[name] = name
+	}
+	return c
+}
+
+// UnknownTypeError says that this binary has no struct for a stored event.
+type UnknownTypeError struct{ Type string }
+
+func (e *UnknownTypeError) Error() string {
+	return fmt.Sprintf("event type %q is not known to this version of the program", e.Type)
+}
+
+// Knows reports whether events of the type can be decoded.
+func (c *Codec) Knows(eventType string) bool {
+	_, ok := c.types[eventType]
+	return ok
+}
+
+// Name returns a stored name as a string, which is the same one every time for those that the codec knows.
+func (c *Codec) Name(stored []byte) string {
+	if name, ok := c.names[string(stored)]; ok {
+		return name
+	}
+	return string(stored)
+}
+
+// Decode sets e.Fact unless it is set. It returns an [UnknownTypeError] or what is wrong with the data.
+func (c *Codec) Decode(e *Event) error {
+	if e.Fact != nil {
+		return nil
+	}
+	t, ok := c.types[e.Type]
+	if !ok {
+		return &UnknownTypeError{Type: e.Type}
+	}
+	v := reflect.New(t)
+	// Decoding is what a rebuild spends most of its time on; this takes less than half as long as encoding/json.
+	if err := fastjson.Unmarshal(e.Data, v.Interface()); err != nil {
+		return fmt.Errorf("es: decoding %s at position %d: %w", e.Type, e.Position, err)
+	}
+	e.Fact = v.Elem().Interface()
+	return nil
+}
+
+// Encode returns the stored name and data of a fact.
+func (c *Codec) Encode(fact any) (eventType string, data []byte, err error) {
+	f, ok := fact.(Fact)
+	if !ok {
+		return "", nil, fmt.Errorf("es: %T is not an event", fact)
+	}
+	eventType = f.EventType()
+	if !c.Knows(eventType) {
+		return "", nil, &UnknownTypeError{Type: eventType}
+	}
+	if data, err = json.Marshal(fact); err != nil {
+		return "", nil, fmt.Errorf("es: encoding %s: %w", eventType, err)
+	}
+	return eventType, data, nil
+}
+
+// TypesOf returns the stored names of facts.
+func TypesOf[F Fact](facts []F) []string {
+	types := make([]string, len(facts))
+	for i, f := range facts {
+		types[i] = f.EventType()
+	}
+	return types
+}

@@ -1,0 +1,135 @@
+package es
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+type (
+	added   struct{ N int }
+	renamed struct{ Name string }
+	foreign struct{}
+)
+
+func (added) EventType() string   { return "count.added" }
+func (renamed) EventType() string { return "count.renamed" }
+func (foreign) EventType() string { return "foreign.event" }
+
+type countFact interface {
+	Fact
+	isCount()
+}
+
+func (added) isCount()   {}
+func (renamed) isCount() {}
+
+type count struct {
+	N    int
+	Name string
+}
+
+var counts = NewKind("count", func(s count, f countFact) count {
+	switch f := f.(type) {
+	case added:
+		s.N += f.N
+	case renamed:
+		s.Name = f.Name
+	}
+	return s
+})
+
+// The function is part of what is stored: these values must never change.
+func TestPartitionOfIsFixed(t *testing.T) {
+	t.Parallel()
+	for stream, want := range map[string][2]int{"order-536365": {8, 0}, "stock-85123A": {0, 0}, "cart-x": {10, 2}, "": {5, 5}} {
+		if got := [2]int{PartitionOf(stream, 16), PartitionOf(stream, 8)}; got != want {
+			t.Errorf("PartitionOf(%q) among 16 and 8 is %v, want %v", stream, got, want)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 256).Draw(t, "n")
+		if p := PartitionOf(rapid.String().Draw(t, "stream"), n); p < 0 || p >= n {
+			t.Fatalf("partition %d of %d", p, n)
+		}
+	})
+}
+
+func TestStreamNames(t *testing.T) {
+	t.Parallel()
+	for stream, want := range map[string][2]string{"order-1": {"order", "1"}, "stock-A-B": {"stock", "A-B"}, "odd": {"odd", ""}} {
+		if got := [2]string{CategoryOf(stream), IDOf(stream)}; got != want {
+			t.Errorf("%s: %v, want %v", stream, got, want)
+		}
+	}
+}
+
+func TestCodec(t *testing.T) {
+	t.Parallel()
+	c := NewCodec(added{}, renamed{})
+	eventType, data, err := c.Encode(added{3})
+	if err != nil || eventType != "count.added" || string(data) != `{"N":3}` {
+		t.Fatalf("encoded %s %s, %v", eventType, data, err)
+	}
+	e := Event{Type: eventType, Data: data}
+	if err := c.Decode(&e); err != nil || e.Fact != (added{3}) {
+		t.Fatalf("decoded %v, %v", e.Fact, err)
+	}
+	var unknown *UnknownTypeError
+	if err := c.Decode(&Event{Type: "count.added.v9"}); !errors.As(err, &unknown) || unknown.Type != "count.added.v9" {
+		t.Errorf("an unknown type: %v", err)
+	}
+	broken := Event{Type: "count.added", Data: []byte(`{"N":"three"}`)}
+	if err := c.Decode(&broken); err == nil || broken.Fact != nil {
+		t.Errorf("broken data was decoded to %v, %v", broken.Fact, err)
+	}
+	if _, _, err := c.Encode(foreign{}); !errors.As(err, &unknown) {
+		t.Errorf("a foreign fact: %v", err)
+	}
+}
+
+func decide(states map[string]Versioned) *Decision {
+	return NewDecision(time.Unix(1000, 0).UTC(), time.Time{}, func(s string) (Versioned, bool) {
+		v, ok := states[s]
+		return v, ok
+	})
+}
+
+func TestADecisionSeesWhatItAppended(t *testing.T) {
+	t.Parallel()
+	a, b := counts.Stream("a"), counts.Stream("b")
+	d := decide(map[string]Versioned{"count-a": {State: count{N: 1}, Version: 4}})
+	if _, err := State(d, b); !errors.Is(err, ErrNotLoaded) {
+		t.Fatalf("a stream that is not loaded: %v", err)
+	}
+	if err := d.Need("count-a", "count-c"); !errors.Is(err, ErrNotLoaded) || len(d.Missing()) != 2 {
+		t.Fatalf("missing %v, %v", d.Missing(), err)
+	}
+	if s := Append(d, a, countFact(added{2}), countFact(renamed{"x"})); s != (count{3, "x"}) {
+		t.Fatalf("after appending: %+v", s)
+	}
+	if s, err := State(d, a); err != nil || s != (count{3, "x"}) {
+		t.Fatalf("asked again: %+v, %v", s, err)
+	}
+	if Minted(d, counts.Stream("new")) != (count{}) {
+		t.Fatal("a minted stream is not empty")
+	}
+	got := d.Appended()
+	if len(got) != 2 || got[0].Version != 5 || got[1].Version != 6 || d.Changed()["count-a"].Version != 6 {
+		t.Fatalf("appended %+v, changed %+v", got, d.Changed())
+	}
+	if d.OccurredAt() != d.Now {
+		t.Errorf("facts without a time of their own occurred at %s, not now", d.OccurredAt())
+	}
+}
+
+func TestAFactOfAnotherKindMakesADecisionImpossible(t *testing.T) {
+	t.Parallel()
+	d := decide(map[string]Versioned{"count-a": {State: count{}}})
+	Append(d, counts.Stream("a"), Fact(foreign{}))
+	if d.Err() == nil || len(d.Appended()) != 0 {
+		t.Fatalf("got %v, appended %v", d.Err(), d.Appended())
+	}
+}

@@ -1,0 +1,32 @@
+package es
+
+import "context"
+
+// Reader reads the log. Events come decoded where their type is known; Fact is nil where it is not.
+type Reader interface {
+	// Head returns the position of the last event, 0 in an empty log.
+	Head(ctx context.Context) (int64, error)
+	// ReadAll returns up to limit events behind a position, in the order of the log.
+	ReadAll(ctx context.Context, after int64, limit int) ([]Event, error)
+	// ReadStream returns up to limit events of a stream behind a version, in the stream's order.
+	ReadStream(ctx context.Context, stream string, afterVersion int64, limit int) ([]Event, error)
+}
+
+// Load folds a whole stream and returns its state and version; version 0 means that the stream is empty.
+func Load[S any](ctx context.Context, r Reader, s Stream[S]) (S, int64, error) {
+	const page = 1000
+	state, version := s.kind.zero.(S), int64(0)
+	for {
+		events, err := r.ReadStream(ctx, s.name, version, page)
+		if err != nil {
+			return state, 0, err
+		}
+		if state, err = FoldStream(s.kind, state, events); err != nil {
+			return state, 0, err
+		}
+		version += int64(len(events))
+		if len(events) < page {
+			return state, version, nil
+		}
+	}
+}

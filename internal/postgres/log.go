@@ -1,0 +1,183 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/millrace/millrace/internal/es"
+)
+
+// ErrNoLog says that the database has no log yet: it has to be migrated first.
+var ErrNoLog = errors.New("postgres: the database has no log yet; run millrace migrate")
+
+// Log reads the log of one database.
+type Log struct {
+	pool  *pgxpool.Pool
+	codec *es.Codec
+	info  es.Log
+}
+
+// OpenLog returns the log in the pool's database. It returns [ErrNoLog] where there is none.
+func OpenLog(ctx context.Context, pool *pgxpool.Pool, codec *es.Codec) (*Log, error) {
+	l := &Log{pool: pool, codec: codec}
+	err := pool.QueryRow(ctx, `SELECT id::text, epoch, partitions, currency, time_zone FROM log`).
+		Scan(&l.info.ID, &l.info.Epoch, &l.info.Partitions, &l.info.Currency, &l.info.TimeZone)
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.Is(err, pgx.ErrNoRows), errors.As(err, &pgErr) && pgErr.Code == undefinedTable:
+		return nil, ErrNoLog
+	case err != nil:
+		return nil, fmt.Errorf("postgres: opening the log: %w", err)
+	}
+	return l, nil
+}
+
+// Info returns what is fixed for the life of the log.
+func (l *Log) Info() es.Log { return l.info }
+
+// On returns the same log read through another pool, for example a replica's.
+func (l *Log) On(pool *pgxpool.Pool) *Log { return &Log{pool: pool, codec: l.codec, info: l.info} }
+
+// Undecoded returns the same log for readers who need no facts.
+func (l *Log) Undecoded() *Log { return &Log{pool: l.pool, codec: es.NewCodec(), info: l.info} }
+
+// Epoch reads the log's epoch, which a failover or a restore raises. [Log.Info] has the one of when it was opened.
+func (l *Log) Epoch(ctx context.Context) (epoch int, err error) {
+	if err := l.pool.QueryRow(ctx, `SELECT epoch FROM log`).Scan(&epoch); err != nil {
+		return 0, fmt.Errorf("postgres: reading the log's epoch: %w", err)
+	}
+	return epoch, nil
+}
+
+const headQuery = `SELECT coalesce((SELECT position FROM events ORDER BY position DESC LIMIT 1), 0)`
+
+// Head returns the position of the last event, 0 in an empty log.
+func (l *Log) Head(ctx context.Context) (head int64, err error) {
+	if err := l.pool.QueryRow(ctx, headQuery).Scan(&head); err != nil {
+		return 0, fmt.Errorf("postgres: reading the head of the log: %w", err)
+	}
+	return head, nil
+}
+
+const eventColumns = `position, stream, version, type, data, metadata, occurred_at, recorded_at, partition, ordinal`
+
+// ReadAll returns up to limit events behind a position, in the order of the log.
+func (l *Log) ReadAll(ctx context.Context, after int64, limit int) ([]es.Event, error) {
+	rows, err := l.pool.Query(ctx, `SELECT `+eventColumns+` FROM events WHERE position > $1 ORDER BY position LIMIT $2`, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: reading the log behind %d: %w", after, err)
+	}
+	events, err := l.collect(rows, limit)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: reading the log behind %d: %w", after, err)
+	}
+	return events, nil
+}
+
+// ReadPartitions is ReadAll for the events of some partitions only.
+func (l *Log) ReadPartitions(ctx context.Context, partitions []int, after int64, limit int) ([]es.Event, error) {
+	rows, err := l.pool.Query(ctx, `SELECT `+eventColumns+` FROM events
+		WHERE position > $1 AND partition = ANY ($2::smallint[]) ORDER BY position LIMIT $3`, after, partitions, limit)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: reading partitions %v behind %d: %w", partitions, after, err)
+	}
+	events, err := l.collect(rows, limit)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: reading partitions %v behind %d: %w", partitions, after, err)
+	}
+	return events, nil
+}
+
+// streamQuery finds streams in the ranges that may hold them: those not closed yet, and those that the
+// directory of closed ranges names. $1 are the streams, $2 the versions behind which to read.
+const streamQuery = `
+SELECT ` + eventColumns + `
+FROM unnest($1::text[], $2::bigint[]) AS wanted(name, after)
+CROSS JOIN LATERAL (
+  SELECT first_position, last_position FROM event_ranges WHERE NOT closed
+  UNION ALL
+  SELECT r.first_position, r.last_position
+  FROM stream_ranges d JOIN event_ranges r USING (first_position) WHERE d.stream = wanted.name AND r.closed
+) AS within
+CROSS JOIN LATERAL (
+  SELECT * FROM events e
+  WHERE e.stream = wanted.name AND e.version > wanted.after
+    AND e.position BETWEEN within.first_position AND within.last_position
+  ORDER BY e.version
+  LIMIT $3
+) AS found
+ORDER BY position`
+
+// ReadStream returns up to limit events of a stream behind a version, in the stream's order.
+func (l *Log) ReadStream(ctx context.Context, stream string, afterVersion int64, limit int) ([]es.Event, error) {
+	rows, err := l.pool.Query(ctx, streamQuery+` LIMIT $3`, []string{stream}, []int64{afterVersion}, limit)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: reading stream %s: %w", stream, err)
+	}
+	events, err := l.collect(rows, min(limit, 64))
+	if err != nil {
+		return nil, fmt.Errorf("postgres: reading stream %s: %w", stream, err)
+	}
+	return events, nil
+}
+
+// PartitionEnd is the last event of a partition; zero values mean that it has none.
+type PartitionEnd struct{ Position, Ordinal int64 }
+
+// PartitionEnds returns the head of the log and the last event of each partition, seen in one snapshot.
+func (l *Log) PartitionEnds(ctx context.Context) (head int64, ends []PartitionEnd, err error) {
+	ends = make([]PartitionEnd, l.info.Partitions)
+	rows, err := l.pool.Query(ctx, `
+		SELECT p, found.position, found.ordinal
+		FROM generate_series(0, $1::integer - 1) AS p
+		CROSS JOIN LATERAL (
+		  SELECT position, ordinal FROM events WHERE partition = p::smallint ORDER BY position DESC LIMIT 1
+		) AS found`, l.info.Partitions)
+	if err != nil {
+		return 0, nil, fmt.Errorf("postgres: reading the ends of the partitions: %w", err)
+	}
+	var p int
+	var end PartitionEnd
+	_, err = pgx.ForEachRow(rows, []any{&p, &end.Position, &end.Ordinal}, func() error {
+		ends[p] = end
+		head = max(head, end.Position)
+		return nil
+	})
+	if err != nil {
+		return 0, nil, fmt.Errorf("postgres: reading the ends of the partitions: %w", err)
+	}
+	return head, ends, nil
+}
+
+func (l *Log) collect(rows pgx.Rows, sizeHint int) ([]es.Event, error) {
+	defer rows.Close()
+	events := make([]es.Event, 0, min(sizeHint, 20_000))
+	for rows.Next() {
+		events = append(events, es.Event{})
+		e := &events[len(events)-1]
+		if err := l.scanEvent(rows, e); err != nil {
+			return nil, err
+		}
+		// What this binary cannot decode stays undecoded; whoever needs it decodes again and gets the error.
+		_ = l.codec.Decode(e)
+	}
+	return events, rows.Err()
+}
+
+// headBatch returns the position of the last event and the batch that it came with.
+func (l *Log) headBatch(ctx context.Context) (head int64, batch uuid.UUID, err error) {
+	err = l.pool.QueryRow(ctx, `SELECT position, batch FROM events ORDER BY position DESC LIMIT 1`).Scan(&head, &batch)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, uuid.Nil, nil
+	}
+	if err != nil {
+		return 0, uuid.Nil, fmt.Errorf("postgres: reading the head of the log: %w", err)
+	}
+	return head, batch, nil
+}

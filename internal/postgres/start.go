@@ -1,0 +1,100 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/millrace/millrace/internal/es"
+)
+
+// start reads where the log ends, as often as it takes.
+func (w *Writer) start(ctx context.Context) error {
+	for attempt := 0; ; attempt++ {
+		err := w.restart(ctx)
+		if err == nil {
+			err = w.addRangeAhead(ctx)
+		}
+		if err == nil {
+			w.setDown(nil)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		w.setDown(errSilent)
+		w.o.Log.Warn("the writer cannot read the log", "error", err)
+		if err := pause(ctx, attempt); err != nil {
+			return err
+		}
+	}
+}
+
+// restart forgets all that the writer knows and reads where the log ends.
+func (w *Writer) restart(ctx context.Context) error {
+	head, ends, err := w.log.PartitionEnds(ctx)
+	if err != nil {
+		return err
+	}
+	recordedAt, headBatch := time.Time{}, uuid.Nil
+	if head > 0 {
+		if err := w.log.pool.QueryRow(ctx, `SELECT recorded_at, batch FROM events WHERE position = $1`, head).Scan(&recordedAt, &headBatch); err != nil {
+			return fmt.Errorf("postgres: reading the event at the head: %w", err)
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.states.reset(head)
+	w.head, w.headBatch, w.recordedAt = head, headBatch, recordedAt.UTC()
+	w.ordinals = make([]int64, len(ends))
+	for i, end := range ends {
+		w.ordinals[i] = end.Ordinal
+	}
+	return nil
+}
+
+// keepRanges sees to it that there is room ahead of the head, and that ranges left behind are closed.
+func (w *Writer) keepRanges(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		if w.Head() < 0 {
+			continue
+		}
+		if err := w.addRangeAhead(ctx); err != nil && ctx.Err() == nil {
+			w.o.Log.Warn("no range of positions could be added ahead of the head", "error", err)
+			continue
+		}
+		if _, err := w.log.pool.Exec(ctx, `SELECT close_event_ranges() WHERE EXISTS
+			(SELECT FROM event_ranges WHERE NOT closed AND last_position < $1)`, w.Head()); err != nil && ctx.Err() == nil {
+			w.o.Log.Warn("ranges of positions could not be closed", "error", err)
+		}
+	}
+}
+
+// addRangeAhead adds a range when the head is in the last half of the last one.
+func (w *Writer) addRangeAhead(ctx context.Context) error {
+	if _, err := w.log.pool.Exec(ctx, `SELECT add_event_range()
+		WHERE $1 > (SELECT max(last_position) - (max(last_position) - max(first_position)) / 2 FROM event_ranges)`, w.Head()); err != nil {
+		return fmt.Errorf("postgres: adding a range: %w", err)
+	}
+	return nil
+}
+
+// addRange adds a range now: the append has found none for its rows.
+func (w *Writer) addRange(ctx context.Context) error {
+	if _, err := w.log.pool.Exec(ctx, `SELECT add_event_range()`); err != nil {
+		return fmt.Errorf("postgres: adding a range: %w", err)
+	}
+	return nil
+}
+
+var _ es.Executor = (*Writer)(nil)
+var _ es.Reader = (*Log)(nil)

@@ -1,0 +1,256 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/internal/es"
+)
+
+// WriterOptions are the parts and limits of a Writer.
+type WriterOptions struct {
+	// Categories are the kinds of stream that commands may name.
+	Categories []*es.Category
+	// OnAppend is called with each committed batch, in order. It must not block.
+	OnAppend func([]es.Event)
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// Log receives what an operator should know; nil means slog.Default().
+	Log *slog.Logger
+	// CachedStreams bounds the states kept in memory; 0 means 200,000.
+	CachedStreams int
+	// MaxBatchEvents bounds the events of one commit (a single command may exceed it); 0 means 4,096.
+	MaxBatchEvents int
+	// AppendTimeout is how long one attempt to append may take before its outcome counts as unknown; 0
+	// means 5 s.
+	AppendTimeout time.Duration
+}
+
+// Writer decides commands on cached states and appends their events, many commands to a commit. Run has to
+// be running for Execute to return.
+type Writer struct {
+	log        *Log
+	o          WriterOptions
+	categories map[string]*es.Category
+
+	mu      sync.Mutex
+	ready   []*call     // to be decided
+	loading loadRequest // what the loader reads next
+	loads   uint64      // how often the loader has read
+	states  *states     // as of head
+	head    int64
+	down    error // why commands are refused at once; nil while all is well
+	stopped bool
+
+	readySignal chan struct{}
+	loadSignal  chan struct{}
+
+	// Only Run's committing goroutine uses these.
+	gathered   uint64 // loads, as gather saw it last
+	ordinals   []int64
+	headBatch  uuid.UUID // of the event at head
+	recordedAt time.Time
+}
+
+// call is one Execute or ExecuteAll: commands decided in their order.
+type call struct {
+	ctx      context.Context
+	commands []es.Command
+	metadata json.RawMessage
+	outcomes []es.Outcome
+	errs     []error
+	next     int // the first command without an outcome
+	alone    bool
+	done     chan struct{}
+}
+
+// NewWriter returns a writer that appends to the log.
+func NewWriter(log *Log, o WriterOptions) *Writer {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.CachedStreams == 0 {
+		o.CachedStreams = 200_000
+	}
+	if o.MaxBatchEvents == 0 {
+		o.MaxBatchEvents = 4096
+	}
+	if o.AppendTimeout == 0 {
+		o.AppendTimeout = 5 * time.Second
+	}
+	w := &Writer{
+		log: log, o: o, categories: make(map[string]*es.Category, len(o.Categories)),
+		states: newStates(o.CachedStreams), head: -1,
+		readySignal: make(chan struct{}, 1), loadSignal: make(chan struct{}, 1),
+	}
+	for _, c := range o.Categories {
+		w.categories[c.Name] = c
+	}
+	return w
+}
+
+// Execute implements [es.Executor].
+func (w *Writer) Execute(ctx context.Context, c es.Command) (es.Outcome, error) {
+	outcomes, errs := w.ExecuteAll(ctx, []es.Command{c})
+	return outcomes[0], errs[0]
+}
+
+// ExecuteAll implements [es.Executor].
+func (w *Writer) ExecuteAll(ctx context.Context, cs []es.Command) ([]es.Outcome, []error) {
+	outcomes, errs := make([]es.Outcome, len(cs)), make([]error, len(cs))
+	if len(cs) == 0 {
+		return outcomes, errs
+	}
+	fail := func(err error) ([]es.Outcome, []error) {
+		errs := make([]error, len(cs))
+		for i := range errs {
+			errs[i] = err
+		}
+		return make([]es.Outcome, len(cs)), errs
+	}
+	metadata, err := json.Marshal(es.MetadataFrom(ctx))
+	if err != nil {
+		return fail(fmt.Errorf("postgres: encoding the metadata of %s: %w", cs[0].Name, err))
+	}
+	c := &call{ctx: ctx, commands: cs, metadata: metadata, outcomes: outcomes, errs: errs, done: make(chan struct{})}
+	if err := w.enqueue(c); err != nil {
+		return fail(fmt.Errorf("postgres: %s: %w", cs[0].Name, err))
+	}
+	select {
+	case <-c.done:
+		return outcomes, errs
+	case <-ctx.Done():
+		// The writer may be committing it at this moment; it alone writes to c from here on.
+		return fail(fmt.Errorf("postgres: %s: %w: %w", cs[0].Name, es.ErrOutcomeUnknown, context.Cause(ctx)))
+	}
+}
+
+// enqueue hands the call to the loader if something that it names is not in memory, else to the committer.
+func (w *Writer) enqueue(c *call) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stopped {
+		return fmt.Errorf("%w: the process is stopping", es.ErrUnavailable)
+	}
+	if w.down != nil {
+		return fmt.Errorf("%w: %w", es.ErrUnavailable, w.down)
+	}
+	w.dispatch(c, nil)
+	return nil
+}
+
+// dispatch sends the call where it has to go next: to the loader for what is missing (streams that the last
+// run asked for, and whatever the commands name beforehand), or to be decided. w.mu is held.
+func (w *Writer) dispatch(c *call, missing []string) {
+	var need loadRequest
+	for _, s := range missing {
+		need.addStream(s)
+	}
+	for i := c.next; i < len(c.commands); i++ {
+		command := &c.commands[i]
+		for _, s := range command.Streams {
+			if !w.states.streams.Contains(s) {
+				need.addStream(s)
+			}
+		}
+		if id := command.Idempotency; id != nil && !w.states.knowsKey(string(id.Key)) {
+			need.addKey(string(id.Key))
+		}
+	}
+	if need.empty() {
+		w.ready = append(w.ready, c)
+		signal(w.readySignal)
+		return
+	}
+	w.loading.merge(need)
+	w.loading.calls = append(w.loading.calls, c)
+	signal(w.loadSignal)
+}
+
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// Run commits until ctx ends. Commands that are waiting then are refused.
+func (w *Writer) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return w.load(ctx) })
+	g.Go(func() error { return w.commitLoop(ctx) })
+	g.Go(func() error { return w.keepRanges(ctx) })
+	err := g.Wait()
+
+	w.mu.Lock()
+	w.stopped = true
+	left := append(w.ready, w.loading.calls...)
+	w.ready, w.loading = nil, loadRequest{}
+	w.mu.Unlock()
+	for _, c := range left {
+		c.fail(fmt.Errorf("%w: the process is stopping", es.ErrUnavailable))
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// Head returns the position up to which the writer knows the log, -1 before it has read it first.
+func (w *Writer) Head() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.head
+}
+
+// Down returns why commands are refused at once, nil while they are not.
+func (w *Writer) Down() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.down
+}
+
+// setDown refuses what is waiting and what comes until err is nil again.
+func (w *Writer) setDown(err error) { w.setDownUnless(err, new(bool)) }
+
+// setDownUnless is setDown, but does nothing once over is set, which w.mu guards.
+func (w *Writer) setDownUnless(err error, over *bool) {
+	w.mu.Lock()
+	if *over {
+		w.mu.Unlock()
+		return
+	}
+	w.down = err
+	var left []*call
+	if err != nil {
+		left = append(w.ready, w.loading.calls...)
+		w.ready, w.loading = nil, loadRequest{}
+	}
+	w.mu.Unlock()
+	for _, c := range left {
+		c.fail(fmt.Errorf("%w: %w", es.ErrUnavailable, err))
+	}
+}
+
+// fail ends the call unless it has ended: its commands without an outcome get the error.
+func (c *call) fail(err error) {
+	if c.next == len(c.commands) {
+		return
+	}
+	for i := c.next; i < len(c.commands); i++ {
+		c.errs[i] = fmt.Errorf("postgres: %s: %w", c.commands[i].Name, err)
+	}
+	c.next = len(c.commands)
+	close(c.done)
+}

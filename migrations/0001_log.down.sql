@@ -1,0 +1,2 @@
+-- The log is the only truth: it is not taken away by a migration.
+SELECT 1;
