@@ -1,0 +1,130 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/millrace/millrace/internal/es"
+	"github.com/millrace/millrace/internal/postgres"
+)
+
+// Head returns the position up to which the log is known: all events at or below it can be had by After.
+func (f *Feed) Head() int64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.window.head
+}
+
+// PartitionEnd returns the position of the last event of a partition at or below Head, 0 if there is none.
+func (f *Feed) PartitionEnd(partition int) int64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if partition < 0 || partition >= len(f.window.ends) {
+		return 0
+	}
+	return f.window.ends[partition].Position
+}
+
+// Ends returns Head and the last event of every partition at or below it, all of the same moment.
+func (f *Feed) Ends() (head int64, ends []postgres.PartitionEnd) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.window.head, slices.Clone(f.window.ends)
+}
+
+// WaitFor returns once the log is known up to a position, or with the error of the context.
+func (f *Feed) WaitFor(ctx context.Context, position int64) error {
+	for {
+		f.mu.RLock()
+		head, changed := f.window.head, f.changed
+		f.mu.RUnlock()
+		if head >= position {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("feed: waiting for position %d, the log is known up to %d: %w", position, head, ctx.Err())
+		}
+	}
+}
+
+// After returns at least one and up to limit events behind a position, in order and without a gap, none of them
+// beyond Head. It waits until there is one, and also while it needs Postgres for old events and cannot reach it; then it
+// returns the error of the context.
+func (f *Feed) After(ctx context.Context, after int64, limit int) ([]es.Event, error) {
+	if limit < 1 {
+		return nil, fmt.Errorf("feed: asked for up to %d events; at least 1 is needed", limit)
+	}
+	after = max(after, 0)
+	retry := newBackoff(50*time.Millisecond, time.Second)
+	for {
+		f.mu.RLock()
+		first, head, changed := f.window.first, f.window.head, f.changed
+		if after < head && after >= first-1 {
+			events := f.window.behind(after, limit)
+			f.mu.RUnlock()
+			return events, nil
+		}
+		f.mu.RUnlock()
+		if after >= head {
+			select {
+			case <-changed:
+				continue
+			case <-ctx.Done():
+				return nil, fmt.Errorf("feed: waiting for an event behind position %d: %w", after, ctx.Err())
+			}
+		}
+		events, err := f.page(ctx, after, int(min(int64(limit), head-after)))
+		if err == nil {
+			return events, nil
+		}
+		if retry.first() && ctx.Err() == nil {
+			f.logger.Warn("cannot read old events; waiting for Postgres", "after", after, "error", err)
+		}
+		if waitErr := retry.wait(ctx, nil); waitErr != nil {
+			return nil, errors.Join(waitErr, err)
+		}
+	}
+}
+
+// page reads events from Postgres, decoded, and makes sure that none is missing.
+func (f *Feed) page(ctx context.Context, after int64, limit int) ([]es.Event, error) {
+	events, err := f.log.ReadAll(ctx, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("feed: %w", err)
+	}
+	if len(events) == 0 {
+		return nil, fmt.Errorf("feed: %w: nothing lies behind position %d", ErrLogWentBack, after)
+	}
+	for i := range events {
+		if want := after + 1 + int64(i); events[i].Position != want {
+			return nil, fmt.Errorf("feed: the log has a hole: position %d follows %d", events[i].Position, want-1)
+		}
+		f.decode(&events[i])
+	}
+	return events, nil
+}
+
+// decode sets the fact if the codec knows the event's type and can read its data. Whoever needs the fact of
+// another decodes again, and gets the error.
+func (f *Feed) decode(e *es.Event) { _ = f.codec.Decode(e) }
+
+// Follow calls do with every event behind a position, in order, in slices of up to 512, until ctx ends or do
+// returns an error, which it returns.
+func (f *Feed) Follow(ctx context.Context, after int64, do func([]es.Event) error) error {
+	const limit = 512
+	for {
+		events, err := f.After(ctx, after, limit)
+		if err != nil {
+			return err
+		}
+		if err := do(events); err != nil {
+			return err
+		}
+		after = events[len(events)-1].Position
+	}
+}

@@ -1,0 +1,184 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/millrace/millrace/internal/es"
+)
+
+const (
+	// livePoll is how often Postgres is asked for its head while JetStream delivers. An event that JetStream has not
+	// brought within one to two of these intervals is read from Postgres.
+	livePoll = 50 * time.Millisecond
+	// tailPoll is how often while JetStream does not deliver.
+	tailPoll = 10 * time.Millisecond
+	// epochPoll is how often it is made sure that the log is still in the same epoch.
+	epochPoll = time.Second
+	// queryTimeout bounds one query, so that a connection that hangs is noticed.
+	queryTimeout = 5 * time.Second
+	// fillPage is the number of events read at once.
+	fillPage = 1000
+)
+
+// tail reads from Postgres what JetStream does not bring in time.
+func (f *Feed) tail(ctx context.Context) error {
+	retry := newBackoff(tailPoll, time.Second)
+	var seen int64          // the head of the log at the previous look
+	var epochSeen time.Time // when the epoch was last looked at
+	for {
+		if err := f.untilNextLook(ctx); err != nil {
+			return err
+		}
+		head, err := f.look(ctx, seen)
+		if err == nil && time.Since(epochSeen) > epochPoll {
+			epochSeen, err = time.Now(), f.sameEpoch(ctx)
+		}
+		switch {
+		case errors.Is(err, ErrLogWentBack), errors.Is(err, ErrEpochChanged):
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			if retry.first() {
+				f.logger.Warn("Postgres cannot be read; the feed goes on with JetStream alone", "error", err)
+			}
+			if err := retry.wait(ctx, nil); err != nil {
+				return err
+			}
+			continue
+		case !retry.first():
+			f.logger.Info("Postgres can be read again")
+			retry.reset()
+		}
+		seen = head
+	}
+}
+
+func (f *Feed) untilNextLook(ctx context.Context) error {
+	interval := tailPoll
+	if f.live.Load() {
+		interval = livePoll
+	}
+	timer := time.NewTimer(interval)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-f.nudge:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// look compares the window with the log. While JetStream delivers it is given the time between two looks.
+func (f *Feed) look(ctx context.Context, seen int64) (head int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	known := f.Head()
+	if head, err = f.log.Head(ctx); err != nil {
+		return 0, fmt.Errorf("feed: %w", err)
+	}
+	if head < known {
+		return 0, fmt.Errorf("%w: it ends at %d, seen was %d", ErrLogWentBack, head, known)
+	}
+	late := f.Head() < seen
+	if late {
+		f.setLive(false)
+	}
+	if head > known && (late || !f.live.Load()) {
+		return head, f.fill(ctx, head)
+	}
+	return head, nil
+}
+
+func (f *Feed) sameEpoch(ctx context.Context) error {
+	if f.epoch == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	epoch, err := f.epoch(ctx)
+	if err != nil {
+		return fmt.Errorf("feed: reading the log's epoch: %w", err)
+	}
+	if epoch != f.info.Epoch {
+		return fmt.Errorf("%w: %d instead of %d", ErrEpochChanged, epoch, f.info.Epoch)
+	}
+	return nil
+}
+
+// fill extends the window from Postgres up to a position.
+func (f *Feed) fill(ctx context.Context, upTo int64) error {
+	f.filling.Lock()
+	defer f.filling.Unlock()
+	for {
+		head := f.Head()
+		if head >= upTo {
+			return nil
+		}
+		events, err := f.page(ctx, head, int(min(upTo-head, fillPage)))
+		if err != nil {
+			return err
+		}
+		if err := f.extend(events, fromPostgres); err != nil {
+			return err
+		}
+	}
+}
+
+// extend adds those of the events, which are without a gap, that the window does not have yet, and wakes whoever
+// waits for them. A message that is not the next of its partition is refused, with those behind it.
+func (f *Feed) extend(events []es.Event, source string) (err error) {
+	f.mu.Lock()
+	added := 0
+	for i := range events {
+		e := &events[i]
+		if e.Position <= f.window.head {
+			continue
+		}
+		if e.Position != f.window.head+1 {
+			err = fmt.Errorf("feed: position %d does not follow %d", e.Position, f.window.head)
+			break
+		}
+		if err = f.window.check(e); err != nil {
+			var ordinal *OrdinalError
+			if source != fromPostgres || !errors.As(err, &ordinal) {
+				break
+			}
+			// The log is what it is: standing still would not mend it.
+			f.logger.Error("the log has an event with a wrong ordinal", "error", err)
+			err = nil
+		}
+		f.window.add(*e)
+		added++
+	}
+	head := f.window.head
+	if added > 0 {
+		close(f.changed)
+		f.changed = make(chan struct{})
+	}
+	f.mu.Unlock()
+	if added > 0 {
+		f.metrics.head.Set(float64(head))
+		f.metrics.events.WithLabelValues(source).Add(float64(added))
+	}
+	return err
+}
+
+func (f *Feed) setLive(live bool) {
+	if f.live.Swap(live) == live {
+		return
+	}
+	if live {
+		f.metrics.live.Set(1)
+		return
+	}
+	f.metrics.live.Set(0)
+	select {
+	case f.nudge <- struct{}{}:
+	default:
+	}
+}
