@@ -1,0 +1,134 @@
+package projector
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/millrace/millrace/internal/es"
+)
+
+// A rebuild commits when it has folded this many events, or holds this many states in memory.
+const (
+	deferredEvents = 100_000
+	deferredStates = 5_000
+)
+
+// deferringStore is a store whose apply may leave the writing to a later one; flush writes all that is left.
+// After an error nothing of what was left has been written, unless the checkpoints say so. It is not safe for
+// concurrent use.
+type deferringStore interface {
+	store
+	flush(ctx context.Context) error
+	// discard forgets what is left, and lets go of what it holds of the server, also when ctx has ended.
+	discard(ctx context.Context)
+	// direct is the same generation without deferring.
+	direct() store
+}
+
+// bulkStore applies many batches in one transaction. States folded by [Fold] stay in memory until its end, so that a row
+// that many events change is written once.
+type bulkStore struct {
+	*postgresStore
+	conn  *pgxpool.Conn // nil: no transaction is open
+	tx    *Tx
+	moves deferredMoves
+}
+
+func (s *bulkStore) direct() store { return s.postgresStore }
+
+func (s *bulkStore) apply(ctx context.Context, moves []move, events []es.Event, _ bool) error {
+	if s.conn == nil {
+		conn, err := s.pool.Acquire(ctx)
+		if err != nil {
+			return fmt.Errorf("projector: connecting for %s: %w", s.projection.Name, err)
+		}
+		s.conn = conn
+		s.tx = &Tx{
+			conn: conn.Conn(), names: s.names, partitions: s.partitions, bulk: true, queued: &pgx.Batch{},
+			folds: make(map[foldID]deferredFold),
+		}
+		s.tx.queued.Queue(`SELECT set_config('enable_seqscan', 'off', true)`) // see move_checkpoints
+		s.moves.reset()
+	}
+	s.moves.add(moves, len(events))
+	if len(events) > 0 {
+		clear(s.tx.folded)
+		if err := guarded(func() error { return s.projection.Postgres.Apply(ctx, s.tx, events) }); err != nil {
+			return s.abort(ctx, err)
+		}
+	}
+	states := 0
+	for _, f := range s.tx.folds {
+		states += f.size()
+	}
+	if s.moves.events < deferredEvents && states < deferredStates {
+		return nil
+	}
+	return s.flush(ctx)
+}
+
+func (s *bulkStore) flush(ctx context.Context) error {
+	if s.conn == nil {
+		return nil
+	}
+	for _, f := range s.tx.folds {
+		if err := guarded(func() error { return f.save(ctx) }); err != nil {
+			return s.abort(ctx, err)
+		}
+	}
+	partitions, from, to := checkpointArguments(s.moves.list())
+	s.tx.queued.Queue(moveCheckpoints, s.projection.Name, s.generation, storePostgres, partitions, from, to)
+	if err := s.tx.commit(ctx); err != nil {
+		return s.abort(ctx, err)
+	}
+	s.release()
+	return nil
+}
+
+func (s *bulkStore) abort(ctx context.Context, err error) error {
+	s.tx.rollback(ctx)
+	err = s.classify(ctx, s.tx, err)
+	s.release()
+	return err
+}
+
+func (s *bulkStore) discard(ctx context.Context) {
+	if s.conn != nil {
+		s.tx.rollback(ctx)
+		s.release()
+	}
+}
+
+func (s *bulkStore) release() {
+	s.conn.Release()
+	s.conn, s.tx = nil, nil
+}
+
+// deferredMoves are those of several batches, put together.
+type deferredMoves struct {
+	byPartition map[int]move
+	events      int
+}
+
+func (d *deferredMoves) reset() { d.byPartition, d.events = make(map[int]move), 0 }
+
+func (d *deferredMoves) add(moves []move, events int) {
+	d.events += events
+	for _, m := range moves {
+		if earlier, ok := d.byPartition[m.partition]; ok {
+			m.from = earlier.from
+		}
+		d.byPartition[m.partition] = m
+	}
+}
+
+func (d *deferredMoves) list() []move {
+	moves := make([]move, 0, len(d.byPartition))
+	for _, m := range d.byPartition {
+		moves = append(moves, m)
+	}
+	return moves
+}

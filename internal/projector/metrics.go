@@ -1,0 +1,97 @@
+package projector
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are the figures of workers and readers of one process. A nil *Metrics counts nothing.
+type Metrics struct {
+	batchEvents  *prometheus.HistogramVec
+	batchSeconds *prometheus.HistogramVec
+	failures     *prometheus.CounterVec
+	position     *prometheus.GaugeVec
+	lag          *prometheus.GaugeVec
+	owned        *prometheus.GaugeVec
+	waits        *prometheus.HistogramVec
+	stale        *prometheus.CounterVec
+}
+
+// NewMetrics registers the figures.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	store := []string{"projection", "store"}
+	m := &Metrics{
+		batchEvents: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "millrace_projection_batch_events", Help: "Events in a batch that was folded.",
+			Buckets: prometheus.ExponentialBuckets(1, 4, 8),
+		}, store),
+		batchSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "millrace_projection_batch_seconds", Help: "Time to fold a batch and commit it with its checkpoints.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}, append(store, "result")),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "millrace_projection_failures_total", Help: "Attempts at an event that could not be applied.",
+		}, store),
+		position: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "millrace_projection_position", Help: "Position up to which this worker's partitions of the projection have come.",
+		}, store),
+		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "millrace_projection_lag_events", Help: "Positions of the log that this worker's partitions of the projection have not seen.",
+		}, store),
+		owned: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "millrace_projection_partitions", Help: "Partitions of the projection that this worker has.",
+		}, []string{"projection"}),
+		waits: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "millrace_position_wait_seconds", Help: "Time that reads waited for a model to reach their position.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 13),
+		}, []string{"store"}),
+		stale: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "millrace_position_wait_failures_total", Help: "Reads whose model did not reach their position in time.",
+		}, []string{"store"}),
+	}
+	r.MustRegister(m.batchEvents, m.batchSeconds, m.failures, m.position, m.lag, m.owned, m.waits, m.stale)
+	return m
+}
+
+func (m *Metrics) batch(projection, store string, events int, took time.Duration, err error) {
+	if m == nil {
+		return
+	}
+	result := "ok"
+	if err != nil {
+		result = "failed"
+	} else {
+		m.batchEvents.WithLabelValues(projection, store).Observe(float64(events))
+	}
+	m.batchSeconds.WithLabelValues(projection, store, result).Observe(took.Seconds())
+}
+
+func (m *Metrics) failure(projection, store string) {
+	if m != nil {
+		m.failures.WithLabelValues(projection, store).Inc()
+	}
+}
+
+func (m *Metrics) progress(projection, store string, position, head int64) {
+	if m != nil {
+		m.position.WithLabelValues(projection, store).Set(float64(position))
+		m.lag.WithLabelValues(projection, store).Set(float64(max(0, head-position)))
+	}
+}
+
+func (m *Metrics) partitions(projection string, n int) {
+	if m != nil {
+		m.owned.WithLabelValues(projection).Set(float64(n))
+	}
+}
+
+func (m *Metrics) waited(store string, took time.Duration, reached bool) {
+	if m == nil {
+		return
+	}
+	m.waits.WithLabelValues(store).Observe(took.Seconds())
+	if !reached {
+		m.stale.WithLabelValues(store).Inc()
+	}
+}

@@ -1,0 +1,216 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/millrace/millrace/internal/es"
+)
+
+// ErrStale is wrapped by errors that say that a model has not reached the position asked for in time, or will not
+// soon, or is still being built for the first time.
+var ErrStale = errors.New("the read model has not caught up")
+
+// ModelsOptions are the parts of Models.
+type ModelsOptions struct {
+	// Primary is asked when no replica can answer.
+	Primary *pgxpool.Pool
+	// Replicas are asked in turn; none: the primary is asked always.
+	Replicas []*pgxpool.Pool
+	// Redis holds the documents; nil: Documents answers nil for every key.
+	Redis redis.UniversalClient
+	// Feed tells where the log ends. It may be nil for readers that bring no positions; replicas that lag are then not
+	// noticed.
+	Feed Feed
+	Info es.Log
+	// Projections are this binary's.
+	Projections []Projection
+	// Wait bounds how long a read waits for its position, documents and rows together; 0 means 2 s.
+	Wait time.Duration
+	// Logger is nil for slog.Default.
+	Logger *slog.Logger
+	// Metrics is nil for none.
+	Metrics *Metrics
+}
+
+// Models is the reading side of all projections, one a process.
+type Models struct {
+	o        ModelsOptions
+	byName   map[string]*Projection
+	replicas []*server
+	primary  *server
+	turn     atomic.Uint32
+
+	namesMu sync.Mutex
+	names   map[string]*schemaNames // by the schemas' names
+
+	documents documentReader
+}
+
+// NewModels checks the options. Documents are answered only while Run runs.
+func NewModels(o ModelsOptions) (*Models, error) {
+	if err := validateAll(o.Projections); err != nil {
+		return nil, err
+	}
+	if o.Wait == 0 {
+		o.Wait = 2 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	m := &Models{
+		o: o, byName: make(map[string]*Projection), names: make(map[string]*schemaNames),
+		primary: &server{pool: o.Primary, name: "primary"},
+	}
+	for i, pool := range o.Replicas {
+		m.replicas = append(m.replicas, &server{pool: pool, name: fmt.Sprintf("replica %d", i+1)})
+	}
+	for i := range o.Projections {
+		m.byName[o.Projections[i].Name] = &o.Projections[i]
+	}
+	m.documents.init(m)
+	return m, nil
+}
+
+// refreshEvery is how often the list of generations is read.
+const refreshEvery = 500 * time.Millisecond
+
+// Run keeps the list of generations and what is known of the replicas fresh until ctx ends, and returns nil.
+func (m *Models) Run(ctx context.Context) error {
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	if len(m.replicas) > 0 {
+		watching.Go(func() { m.watchReplicas(ctx) })
+	}
+	ticker := time.NewTicker(refreshEvery)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		if err := m.documents.refresh(ctx); err != nil && ctx.Err() == nil {
+			m.o.Logger.WarnContext(ctx, "generations of read models not refreshed", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+	}
+	return nil
+}
+
+// Ready returns nil when every projection has a live generation of this binary's version, and an error wrapping
+// ErrStale that names those that have none.
+func (m *Models) Ready(ctx context.Context) error {
+	var missing []string
+	err := m.onServers(ctx, m.inTurn(), func(ctx context.Context, s *server) error {
+		missing = missing[:0]
+		rows, err := s.pool.Query(ctx, `SELECT wanted.name FROM unnest($1::text[], $2::integer[]) AS wanted(name, version)
+			WHERE NOT EXISTS (SELECT FROM projections p WHERE p.name = wanted.name AND p.version = wanted.version
+			  AND p.status = 'live' AND (p.log_id, p.log_epoch) = ($3::uuid, $4))`,
+			m.projectionNames(), m.versions(m.projectionNames()), m.o.Info.ID, m.o.Info.Epoch)
+		if err != nil {
+			return err
+		}
+		missing, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("projector: looking for live read models: %w", err)
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("projector: %s: still being built: %w", strings.Join(missing, ", "), ErrStale)
+	}
+	return nil
+}
+
+func (m *Models) projectionNames() []string {
+	names := make([]string, len(m.o.Projections))
+	for i := range m.o.Projections {
+		names[i] = m.o.Projections[i].Name
+	}
+	return names
+}
+
+func (m *Models) versions(names []string) []int {
+	versions := make([]int, len(names))
+	for i, n := range names {
+		versions[i] = m.byName[n].Version
+	}
+	return versions
+}
+
+// requirement is how far partitions have to have come for a read.
+type requirement struct {
+	partitions []int16
+	positions  []int64
+}
+
+func (r *requirement) empty() bool { return len(r.partitions) == 0 }
+
+// require waits until the log is known up to the position, and returns what that asks of partitions: its position, or
+// that of their last event where that is before it. No partitions means all.
+func (m *Models) require(ctx context.Context, position int64, partitions []int) (requirement, error) {
+	var r requirement
+	if position <= 0 {
+		return r, nil
+	}
+	if err := m.o.Feed.WaitFor(ctx, position); err != nil {
+		return r, err
+	}
+	add := func(n int) {
+		if end := m.o.Feed.PartitionEnd(n); end > 0 {
+			r.partitions = append(r.partitions, int16(n))
+			r.positions = append(r.positions, min(position, end))
+		}
+	}
+	if partitions == nil {
+		for n := range m.o.Info.Partitions {
+			add(n)
+		}
+	}
+	for _, n := range partitions {
+		add(n)
+	}
+	return r, nil
+}
+
+// partitionsOf returns the partitions of streams, nil for no streams.
+func (m *Models) partitionsOf(streams []string) []int {
+	var partitions []int
+	for _, s := range streams {
+		if n := es.PartitionOf(s, m.o.Info.Partitions); !slices.Contains(partitions, n) {
+			partitions = append(partitions, n)
+		}
+	}
+	return partitions
+}
+
+// namesOf returns the rewriting of SQL for a set of generations.
+func (m *Models) namesOf(schemas map[string]string) *schemaNames {
+	var key strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(schemas)) {
+		key.WriteString(schemas[name])
+		key.WriteByte(' ')
+	}
+	m.namesMu.Lock()
+	defer m.namesMu.Unlock()
+	if n, ok := m.names[key.String()]; ok {
+		return n
+	}
+	if len(m.names) >= 64 { // old generations
+		clear(m.names)
+	}
+	n := newSchemaNames(schemas)
+	m.names[key.String()] = n
+	return n
+}

@@ -1,0 +1,237 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/millrace/millrace/internal/es"
+)
+
+// Need says what a query reads.
+type Need struct {
+	// Projections are the names of the models whose tables the query names.
+	Projections []string
+	// Streams are those whose events the query has to show: only their partitions are waited for. None: all.
+	Streams []string
+}
+
+// Snapshot is one state of the models of a Need: checkpoints and rows of one moment.
+type Snapshot struct {
+	conn  *pgx.Conn
+	names *schemaNames
+}
+
+// Query runs a query that names tables as "<projection>.<table>".
+func (s *Snapshot) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return s.conn.Query(ctx, s.names.rewrite(sql), args...)
+}
+
+// QueryRow is Query for at most one row; Scan returns pgx.ErrNoRows where there is none.
+func (s *Snapshot) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return s.conn.QueryRow(ctx, s.names.rewrite(sql), args...)
+}
+
+// Query calls read with a snapshot, on a replica or, where none can answer, on the primary. The snapshot shows at
+// least what had been recorded up to the position of ctx ([es.WithPosition]). Query waits for that, bounded, and
+// returns an error wrapping [ErrStale] when it takes too long. Read may be called again after it failed by a lost server
+// (it must not have effects of its own); its other errors are returned as they are.
+func (m *Models) Query(ctx context.Context, need Need, read func(ctx context.Context, s *Snapshot) error) error {
+	for _, name := range need.Projections {
+		if p := m.byName[name]; p == nil || p.Postgres == nil {
+			return fmt.Errorf("projector: there is no model %q in PostgreSQL", name)
+		}
+	}
+	q := &query{Models: m, need: need, read: read, began: time.Now(), position: es.PositionFrom(ctx)}
+	// The rest of the wait is for documents, which are asked before.
+	waiting, cancel := context.WithTimeout(ctx, m.o.Wait-m.o.Wait/documentsShare)
+	defer cancel()
+	err := q.run(ctx, waiting)
+	if q.position > 0 {
+		m.o.Metrics.waited(storePostgres, q.waited, !errors.Is(err, ErrStale))
+	}
+	return err
+}
+
+// query is one call of Query.
+type query struct {
+	*Models
+	need     Need
+	read     func(ctx context.Context, s *Snapshot) error
+	position int64
+	required requirement
+	began    time.Time
+	waited   time.Duration
+	unknown  int // how often a table was not found
+}
+
+// errBehind says that the server's snapshot does not show what is needed.
+var errBehind = errors.New("behind")
+
+// errBuilding says that a model has no live generation in the server's snapshot.
+var errBuilding = fmt.Errorf("%w: being built", errBehind)
+
+// errStopped says that a partition that a list needs stands still.
+var errStopped = errors.New("stopped")
+
+// errRead wraps an error of the caller's own.
+type errRead struct{ err error }
+
+func (e *errRead) Error() string { return e.err.Error() }
+
+func (q *query) stale(why string) error {
+	return fmt.Errorf("projector: %s at position %d: %s: %w", strings.Join(q.need.Projections, ", "), q.position, why, ErrStale)
+}
+
+func (q *query) run(ctx, waiting context.Context) error {
+	var err error
+	if q.required, err = q.require(waiting, q.position, q.partitionsOf(q.need.Streams)); err != nil {
+		q.waited = time.Since(q.began)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return q.stale("the log is not known that far")
+	}
+	pause := backoff{first: time.Millisecond, most: 20 * time.Millisecond}
+	var failed error
+	for {
+		behind, why := false, "it took too long"
+		failed = nil
+		for _, s := range q.inTurn() {
+			// While a replica is only somewhat behind the primary is spared.
+			if behind && s == q.primary && time.Since(q.began) < q.o.Wait/4 {
+				continue
+			}
+			err := q.attempt(ctx, s)
+			var own *errRead
+			switch {
+			case err == nil:
+				return nil
+			case errors.As(err, &own):
+				return own.err
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case errors.Is(err, errStopped):
+				return q.stale("a partition has stopped")
+			case errors.Is(err, errBehind):
+				behind = true
+				if errors.Is(err, errBuilding) {
+					why = "it is still being built"
+				}
+			default:
+				s.failed()
+				failed = errors.Join(failed, fmt.Errorf("%s: %w", s.name, err))
+			}
+		}
+		if !behind && failed != nil {
+			return fmt.Errorf("projector: reading %s: %w", strings.Join(q.need.Projections, ", "), failed)
+		}
+		pause.pause(waiting)
+		if waiting.Err() != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return q.stale(why)
+		}
+	}
+}
+
+// attempt reads on one server.
+func (q *query) attempt(ctx context.Context, s *server) error {
+	beginning, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	conn, err := s.pool.Acquire(beginning)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	schemas, err := q.begin(beginning, conn)
+	if err == nil {
+		q.waited = time.Since(q.began)
+		err = q.read(ctx, &Snapshot{conn: conn.Conn(), names: q.namesOf(schemas)})
+		switch state := sqlState(err); {
+		case err == nil:
+		case conn.Conn().IsClosed() || serverAtFault(state):
+		case (state == undefinedTable || state == undefinedSchema) && q.unknown < 3:
+			q.unknown++ // the generation was dropped between resolving it and reading it
+			err = errBehind
+		default:
+			err = &errRead{err}
+		}
+	}
+	if conn.Conn().IsClosed() {
+		return err
+	}
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
+	defer cancel()
+	if _, endErr := conn.Exec(ending, "rollback"); err == nil && endErr != nil {
+		q.o.Logger.WarnContext(ctx, "read transaction not ended", "server", s.name, "error", endErr) // it has answered
+	}
+	return err
+}
+
+const (
+	beginSnapshot = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
+	resolve       = `SELECT p.name, p.generation, false, false
+		FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
+		JOIN projections p ON p.name = needed.name AND p.version = needed.version AND p.status = 'live'
+		WHERE (p.log_id, p.log_epoch) = ($3::uuid, $4)`
+	resolveAt = `SELECT p.name, p.generation, behind.some, behind.stopped
+		FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
+		JOIN projections p ON p.name = needed.name AND p.version = needed.version AND p.status = 'live'
+		CROSS JOIN LATERAL (
+		  SELECT count(*) > 0 AS some, count(f.partition) > 0 AS stopped
+		  FROM unnest($5::smallint[], $6::bigint[]) AS wanted(partition, position)
+		  LEFT JOIN checkpoints c ON c.projection = p.name AND c.generation = p.generation AND c.store = 'postgres'
+		    AND c.partition = wanted.partition
+		  LEFT JOIN projection_failures f ON f.projection = p.name AND f.generation = p.generation AND f.store = 'postgres'
+		    AND f.partition = wanted.partition
+		  WHERE c.position IS NULL OR c.position < wanted.position
+		) AS behind
+		WHERE (p.log_id, p.log_epoch) = ($3::uuid, $4)`
+)
+
+// begin opens the snapshot and finds the schemas in it, in one round trip.
+func (q *query) begin(ctx context.Context, conn *pgxpool.Conn) (map[string]string, error) {
+	schemas := make(map[string]string, len(q.need.Projections))
+	behind, stopped := false, false
+	b := &pgx.Batch{}
+	b.Queue(beginSnapshot)
+	args := []any{q.need.Projections, q.versions(q.need.Projections), q.o.Info.ID, q.o.Info.Epoch}
+	sql := resolve
+	if !q.required.empty() {
+		sql = resolveAt
+		args = append(args, q.required.partitions, q.required.positions)
+	}
+	b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
+		var name string
+		var number int
+		var isBehind, isStopped bool
+		_, err := pgx.ForEachRow(rows, []any{&name, &number, &isBehind, &isStopped}, func() error {
+			schemas[name] = schemaName(name, number)
+			behind, stopped = behind || isBehind, stopped || isStopped
+			return nil
+		})
+		return err
+	})
+	if err := conn.SendBatch(ctx, b).Close(); err != nil {
+		if sqlState(err) == undefinedTable { // a replica that has not heard of the control tables yet
+			return nil, errBehind
+		}
+		return nil, err
+	}
+	switch {
+	case stopped && len(q.need.Streams) == 0:
+		return nil, errStopped
+	case len(schemas) < len(q.need.Projections):
+		return nil, errBuilding
+	case behind:
+		return nil, errBehind
+	}
+	return schemas, nil
+}

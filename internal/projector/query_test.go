@@ -1,0 +1,99 @@
+package projector_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/internal/es"
+	"github.com/millrace/millrace/internal/projector"
+)
+
+func TestPositionWaits(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.worker("one")
+	m := f.models()
+	f.append("tally-idle", added{N: 1}) // and never again
+	for i := range 200 {
+		stream := fmt.Sprintf("tally-%d", i%7)
+		position := f.append(stream, added{N: i})
+		row, err := f.row(m, position, stream)
+		must(t, err)
+		if row.Last != position {
+			t.Fatalf("position %d: the row shows %d", position, row.Last)
+		}
+		if d := f.document(m, position, stream); d != nil && d.Last != position {
+			t.Fatalf("position %d: the document shows %d", position, d.Last)
+		}
+		ignored := f.append("tally-other", noted{}) // an event that the projection does not want counts too
+		if _, err := f.rows(m, ignored); err != nil {
+			t.Fatal(err)
+		}
+		if row, err = f.row(m, ignored, "tally-idle"); err != nil || row.Count != 1 {
+			t.Fatalf("an idle stream: %+v, %v", row, err)
+		}
+	}
+}
+
+func TestPositionThatIsNotReached(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	stop := f.worker("one")
+	m := f.models()
+	f.fill(100, 10)
+	f.expect(m)
+	stop()
+	last := f.fill(100, 10)
+	for what, position := range map[string]int64{"nobody folds": last, "beyond the log": last + 1_000_000} {
+		began := time.Now()
+		if _, err := f.rows(m, position); !errors.Is(err, projector.ErrStale) {
+			t.Errorf("%s: %v, want ErrStale", what, err)
+		}
+		if took := time.Since(began); took < time.Second || took > 4*time.Second {
+			t.Errorf("%s: it took %v", what, took)
+		}
+	}
+	if _, err := f.rows(m, 0); err != nil {
+		t.Errorf("without a position: %v", err)
+	}
+	status, err := m.Status(t.Context())
+	must(t, err)
+	if status[0].State != projector.Stopped {
+		t.Errorf("the status without a worker is %s", status[0].State)
+	}
+}
+
+func TestMistakesInQueries(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.worker("one")
+	m := f.models()
+	f.fill(10, 10)
+	f.expect(m)
+	own := errors.New("the caller's own")
+	need := projector.Need{Projections: []string{"tally"}}
+	if err := m.Query(t.Context(), need, func(context.Context, *projector.Snapshot) error { return own }); !errors.Is(err, own) {
+		t.Errorf("got %v", err)
+	}
+	if err := m.Query(t.Context(), projector.Need{Projections: []string{"nothing"}}, nil); err == nil || err.Error() != `projector: there is no model "nothing" in PostgreSQL` {
+		t.Errorf("got %v", err)
+	}
+	if _, err := m.Documents(t.Context(), "nothing", nil); err == nil || err.Error() != `projector: there is no model "nothing" in Redis` {
+		t.Errorf("got %v", err)
+	}
+	began := time.Now()
+	err := m.Query(t.Context(), need, func(ctx context.Context, s *projector.Snapshot) error {
+		return s.QueryRow(ctx, `SELECT 1 FROM tally.nothing`).Scan(new(int))
+	})
+	if err == nil || errors.Is(err, projector.ErrStale) || time.Since(began) > time.Second {
+		t.Errorf("an unknown table: %v after %v", err, time.Since(began))
+	}
+	ctx, cancel := context.WithCancel(es.WithPosition(t.Context(), 1_000_000))
+	cancel()
+	if err := m.Query(ctx, need, func(context.Context, *projector.Snapshot) error { return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}

@@ -1,0 +1,348 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/internal/es"
+)
+
+const (
+	// rebuildPage is how many events are read, and folded in one commit, at once.
+	rebuildPage = 10_000
+	// pagesAhead bounds how far reading may be ahead of folding, and with it the memory.
+	pagesAhead = 2
+	// rebuildAttempts bounds how often a server that fails is tried again before a rebuild gives up.
+	rebuildAttempts = 8
+)
+
+// sink is a store of a generation that a rebuild fills.
+type sink struct {
+	projection  *Projection
+	generation  int
+	store       deferringStore
+	log         Log
+	filter      *filter
+	checkpoints []int64 // by partition: folded up to here, and perhaps not written yet
+	limits      []int64 // by partition: later events are left out; nil: none are
+	position    atomic.Int64
+	picked      []es.Event
+}
+
+// rebuilder reads the log once and folds it into several sinks at the same time.
+type rebuilder struct {
+	log    Log
+	sinks  []*sink
+	events atomic.Int64
+	head   atomic.Int64
+}
+
+// position is where every sink has come to.
+func (r *rebuilder) position() int64 {
+	least := r.sinks[0].position.Load()
+	for _, s := range r.sinks[1:] {
+		least = min(least, s.position.Load())
+	}
+	return least
+}
+
+// fold folds the events behind after, up to until, into the sinks. Afterwards all their checkpoints are there, or at
+// their limits.
+func (r *rebuilder) fold(ctx context.Context, sinks []*sink, after, until int64) error {
+	r.head.Store(max(r.head.Load(), until))
+	group, ctx := errgroup.WithContext(ctx)
+	// Positions have no gaps, so it is known beforehand where each page begins: pages are read and decoded
+	// side by side, and handed on in order.
+	pages := make(chan chan []es.Event, pagesAhead)
+	group.Go(func() error {
+		defer close(pages)
+		for from := after; from < until; from += rebuildPage {
+			page := make(chan []es.Event, 1)
+			select {
+			case pages <- page:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			group.Go(func() error {
+				events, err := r.read(ctx, from, int(min(rebuildPage, until-from)))
+				if err == nil {
+					page <- events
+				}
+				return err
+			})
+		}
+		return nil
+	})
+	inputs := make([]chan []es.Event, len(sinks))
+	for i, s := range sinks {
+		inputs[i] = make(chan []es.Event, pagesAhead)
+		group.Go(func() error {
+			for events := range inputs[i] {
+				if err := s.fold(ctx, events); err != nil {
+					return err
+				}
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return s.finish(ctx, until)
+		})
+	}
+	group.Go(func() error {
+		defer func() {
+			for _, in := range inputs {
+				close(in)
+			}
+		}()
+		for page := range pages {
+			var events []es.Event
+			select {
+			case events = <-page:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			r.events.Add(int64(len(events)))
+			for _, in := range inputs {
+				select {
+				case in <- events:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+func (r *rebuilder) read(ctx context.Context, after int64, limit int) ([]es.Event, error) {
+	pause := backoff{}
+	for {
+		events, err := r.log.ReadAll(ctx, after, limit)
+		if err == nil && len(events) < limit {
+			err = fmt.Errorf("projector: the log has %d events behind position %d, not %d", len(events), after, limit)
+		}
+		if err == nil || ctx.Err() != nil || pause.attempts >= rebuildAttempts {
+			return events, err
+		}
+		pause.pause(ctx)
+	}
+}
+
+// fold folds one page. A server that fails is tried again; what it had committed is not done twice.
+func (s *sink) fold(ctx context.Context, page []es.Event) error {
+	until := page[len(page)-1].Position
+	moves, events := s.open(page)
+	if len(moves) > 0 {
+		if err := s.apply(ctx, s.store, moves, events); err != nil {
+			if err := s.again(ctx, err, until); err != nil {
+				return err
+			}
+		}
+	}
+	s.position.Store(until)
+	return nil
+}
+
+// again folds, after an error, what is behind the checkpoints once more, up to a position.
+func (s *sink) again(ctx context.Context, err error, until int64) error {
+	pause := backoff{}
+	for err != nil {
+		// What is left of the batches before is folded once more too. It may also hold locks, for which others would wait.
+		s.store.discard(ctx)
+		if isFault(err) {
+			return s.locate(ctx, until)
+		}
+		if ctx.Err() != nil || pause.attempts >= rebuildAttempts {
+			return fmt.Errorf("projector: rebuilding %s: %w", s.projection.Name, err)
+		}
+		pause.pause(ctx)
+		err = s.refold(ctx, s.store, until, s.apply)
+		if err == nil {
+			err = s.store.flush(ctx)
+		}
+	}
+	return nil
+}
+
+// refold reads what is behind the checkpoints in the store, and folds it.
+func (s *sink) refold(ctx context.Context, to store, until int64, apply func(context.Context, store, []move, []es.Event) error) error {
+	partitions := make([]int, len(s.checkpoints))
+	for i := range partitions {
+		partitions[i] = i
+	}
+	positions, err := to.load(ctx, partitions)
+	if err != nil {
+		return err
+	}
+	copy(s.checkpoints, positions)
+	for after := slices.Min(positions); after < until; {
+		page, err := s.log.ReadAll(ctx, after, int(min(rebuildPage, until-after)))
+		if err != nil {
+			return err
+		}
+		if len(page) == 0 {
+			return fmt.Errorf("projector: the log ends at %d, before %d", after, until)
+		}
+		after = page[len(page)-1].Position
+		if moves, events := s.open(page); len(moves) > 0 {
+			if err := apply(ctx, to, moves, events); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// open returns what of a page is still to be folded.
+func (s *sink) open(page []es.Event) ([]move, []es.Event) {
+	at := make([]int, len(s.checkpoints)) // by partition: 1 + index of its move
+	moves := make([]move, 0, len(s.checkpoints))
+	whole := true
+	for i := range page {
+		e := &page[i]
+		if !s.isOpen(e) {
+			whole = false
+			continue
+		}
+		if at[e.Partition] == 0 {
+			moves = append(moves, move{partition: e.Partition, from: s.checkpoints[e.Partition]})
+			at[e.Partition] = len(moves)
+		}
+		moves[at[e.Partition]-1].to = e.Position
+	}
+	if whole {
+		return moves, page
+	}
+	var events []es.Event
+	for i := range page {
+		if s.isOpen(&page[i]) {
+			events = append(events, page[i])
+		}
+	}
+	return moves, events
+}
+
+func (s *sink) isOpen(e *es.Event) bool {
+	return e.Position > s.checkpoints[e.Partition] && (s.limits == nil || e.Position <= s.limits[e.Partition])
+}
+
+func (s *sink) apply(ctx context.Context, to store, moves []move, events []es.Event) error {
+	var err error
+	if s.picked, err = s.filter.pick(s.picked[:0], events); err != nil {
+		return err
+	}
+	if err := to.apply(ctx, moves, s.picked, true); err != nil {
+		return err
+	}
+	for _, m := range moves {
+		s.checkpoints[m.partition] = m.to
+	}
+	return nil
+}
+
+// finish moves the checkpoints of partitions without late events to the end, and writes what is left to be written.
+func (s *sink) finish(ctx context.Context, until int64) error {
+	var moves []move
+	for n, at := range s.checkpoints {
+		to := until
+		if s.limits != nil {
+			to = min(until, s.limits[n])
+		}
+		if at < to {
+			moves = append(moves, move{partition: n, from: at, to: to})
+		}
+	}
+	var err error
+	if len(moves) > 0 {
+		err = s.apply(ctx, s.store, moves, nil)
+	}
+	if err == nil {
+		err = s.store.flush(ctx)
+	}
+	if err != nil {
+		if err := s.again(ctx, err, until); err != nil {
+			return err
+		}
+		return s.finish(ctx, until)
+	}
+	s.position.Store(until)
+	return nil
+}
+
+// locate finds the event that cannot be applied, and returns an error that names it.
+func (s *sink) locate(ctx context.Context, until int64) error {
+	err := s.refold(ctx, s.store.direct(), until, s.bisect)
+	if err == nil {
+		err = errors.New("projector: a batch failed whose events can be applied in smaller ones")
+	}
+	return fmt.Errorf("projector: rebuilding %s: %w", s.projection.Name, err)
+}
+
+// bisect folds events in ever smaller batches.
+func (s *sink) bisect(ctx context.Context, to store, _ []move, events []es.Event) error {
+	for size := len(events); len(events) > 0; {
+		size = min(size, len(events))
+		moves, part := s.open(events[:size])
+		err := error(nil)
+		if len(moves) > 0 {
+			err = s.apply(ctx, to, moves, part)
+		}
+		switch {
+		case err == nil:
+			events = events[size:]
+		case !isFault(err):
+			return err
+		case size > 1:
+			size /= 2
+		default:
+			e := &events[0]
+			return fmt.Errorf("event %d (%s, stream %s) cannot be applied: %w", e.Position, e.Type, e.Stream, err)
+		}
+	}
+	return nil
+}
+
+// reporter calls progress while a rebuild runs.
+type reporter struct {
+	rebuilder *rebuilder
+	progress  func(Progress)
+}
+
+func (r *reporter) run(ctx context.Context) error {
+	const every = 100 * time.Millisecond
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	last, rate := int64(0), 0.0
+	previous := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			r.report(rate)
+			return nil
+		case now := <-ticker.C:
+			position := r.rebuilder.position()
+			measured := float64(position-last) / now.Sub(previous).Seconds()
+			if rate == 0 {
+				rate = measured
+			}
+			rate += (measured - rate) / 10
+			last, previous = position, now
+			r.report(rate)
+		}
+	}
+}
+
+func (r *reporter) report(rate float64) {
+	p := Progress{Position: r.rebuilder.position(), Head: r.rebuilder.head.Load(), Rate: rate}
+	if rate > 0 {
+		p.Remaining = time.Duration(float64(p.Head-p.Position) / rate * float64(time.Second))
+	}
+	r.progress(p)
+}

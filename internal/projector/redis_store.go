@@ -1,0 +1,219 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/millrace/millrace/internal/es"
+)
+
+// writeDocuments is the one way in which documents and a checkpoint change: KEYS is the hash of one partition; ARGV the
+// checkpoint as it has to be, as it will be, and fields and documents in turn ("" deletes). It answers with the checkpoint
+// that it found. Documents without a checkpoint do not count, and must not be found again behind the next one.
+var writeDocuments = redis.NewScript(`
+local found = redis.call('HGET', KEYS[1], '` + checkpointField + `')
+if not found then
+  found = '0'
+  redis.call('UNLINK', KEYS[1])
+end
+if found ~= ARGV[1] then return found end
+for i = 3, #ARGV, 2 do
+  if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i]) else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+end
+if ARGV[2] ~= ARGV[1] then redis.call('HSET', KEYS[1], '` + checkpointField + `', ARGV[2]) end
+return found`)
+
+// redisStore is a generation kept in Redis.
+type redisStore struct {
+	client     redis.UniversalClient
+	projection *Projection
+	keys       redisKeys
+}
+
+func newRedisStore(client redis.UniversalClient, p *Projection, generation int, info es.Log) *redisStore {
+	return &redisStore{client: client, projection: p, keys: newRedisKeys(info, p.Name, generation)}
+}
+
+func (s *redisStore) name() string { return storeRedis }
+
+func (s *redisStore) load(ctx context.Context, partitions []int) ([]int64, error) {
+	commands, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, partition := range partitions {
+			p.HGet(ctx, s.keys.partition(partition), checkpointField)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, fmt.Errorf("projector: reading the checkpoints of %s in Redis: %w", s.projection.Name, err)
+	}
+	positions := make([]int64, len(partitions))
+	for i, c := range commands {
+		positions[i], err = c.(*redis.StringCmd).Int64()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return nil, fmt.Errorf("projector: reading the checkpoints of %s in Redis: %w", s.projection.Name, err)
+		}
+	}
+	return positions, nil
+}
+
+// apply makes a shelf for one batch. Runners keep theirs: see shelvedStore.
+func (s *redisStore) apply(ctx context.Context, moves []move, events []es.Event, bulk bool) error {
+	return s.applyWith(ctx, s.projection.Redis.newShelf(), moves, events)
+}
+
+// shelvedStore is a redisStore that remembers the documents that it wrote. It is not safe for concurrent use.
+type shelvedStore struct {
+	*redisStore
+	shelf shelf
+}
+
+func (s *redisStore) shelved() *shelvedStore {
+	return &shelvedStore{redisStore: s, shelf: s.projection.Redis.newShelf()}
+}
+
+func (s *shelvedStore) apply(ctx context.Context, moves []move, events []es.Event, bulk bool) error {
+	err := s.applyWith(ctx, s.shelf, moves, events)
+	if err != nil {
+		s.shelf.forget()
+	} else {
+		s.shelf.trim()
+	}
+	return err
+}
+
+func (s *redisStore) loadDocuments(ctx context.Context, sh shelf, ids []documentID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	commands, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, id := range ids {
+			p.HGet(ctx, s.keys.partition(id.partition), documentField(id.key))
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return fmt.Errorf("projector: reading documents of %s: %w", s.projection.Name, err)
+	}
+	for i, c := range commands {
+		data, err := c.(*redis.StringCmd).Bytes()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return fmt.Errorf("projector: reading documents of %s: %w", s.projection.Name, err)
+		}
+		if err := sh.put(ids[i], data); err != nil {
+			return &faultError{err: err}
+		}
+	}
+	return nil
+}
+
+func (s *redisStore) applyWith(ctx context.Context, sh shelf, moves []move, events []es.Event) error {
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	touched, err := s.fold(ctx, sh, moves, events, nil)
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, sh, moves, touched)
+}
+
+// fold brings documents on the shelf up to date, and returns which. Those of pending are on the shelf, and not
+// written yet.
+func (s *redisStore) fold(ctx context.Context, sh shelf, moves []move, events []es.Event, pending map[documentID]struct{}) ([]documentID, error) {
+	if len(events) == 0 {
+		return nil, nil
+	}
+	fromNothing := make(map[int]bool, len(moves))
+	for _, m := range moves {
+		fromNothing[m.partition] = m.from == 0
+	}
+	ids := make([]documentID, len(events))
+	var missing, touched []documentID
+	seen := make(map[documentID]struct{}, len(events))
+	err := guarded(func() error {
+		for i := range events {
+			e := &events[i]
+			id := documentID{partition: e.Partition, key: s.projection.Redis.key(e)}
+			ids[i] = id
+			if _, known := seen[id]; known || id.key == "" {
+				continue
+			}
+			seen[id] = struct{}{}
+			touched = append(touched, id)
+			_, unwritten := pending[id]
+			switch {
+			case unwritten:
+			case fromNothing[id.partition]: // nothing of the partition is in Redis that counts
+				if err := sh.put(id, nil); err != nil {
+					return err
+				}
+			case !sh.has(id):
+				missing = append(missing, id)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.loadDocuments(ctx, sh, missing); err != nil {
+		return nil, err
+	}
+	return touched, guarded(func() error {
+		for i := range events {
+			if ids[i].key == "" {
+				continue
+			}
+			if err := sh.apply(ids[i], &events[i]); err != nil {
+				return &faultError{err: err}
+			}
+		}
+		return nil
+	})
+}
+
+// write writes documents and moves the checkpoints of their partitions, in one round trip.
+func (s *redisStore) write(ctx context.Context, sh shelf, moves []move, ids []documentID) error {
+	changed := make(map[int][]any, len(moves)) // by partition: fields and documents in turn
+	for _, id := range ids {
+		data, err := sh.encode(id)
+		if err != nil {
+			return &faultError{err: err}
+		}
+		changed[id.partition] = append(changed[id.partition], documentField(id.key), data)
+	}
+	send := func(run func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd) ([]*redis.Cmd, error) {
+		commands := make([]*redis.Cmd, 0, len(moves))
+		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, m := range moves {
+				c := changed[m.partition]
+				args := append(make([]any, 0, len(c)+2), m.from, m.to)
+				commands = append(commands, run(ctx, p, []string{s.keys.partition(m.partition)}, append(args, c...)...))
+			}
+			return nil
+		})
+		return commands, err
+	}
+	commands, err := send(writeDocuments.EvalSha)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		// A server that was restarted. Sending the text again may repeat a script that another node of a cluster did
+		// run: its comparison then fails, and the checkpoints are loaded again.
+		commands, err = send(writeDocuments.Eval)
+	}
+	if err != nil {
+		return fmt.Errorf("projector: writing documents of %s: %w", s.projection.Name, err)
+	}
+	for i, c := range commands {
+		found, err := c.Text()
+		if err != nil {
+			return fmt.Errorf("projector: writing documents of %s: %w", s.projection.Name, err)
+		}
+		if found != strconv.FormatInt(moves[i].from, 10) {
+			return errMoved
+		}
+	}
+	return nil
+}

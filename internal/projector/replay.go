@@ -1,0 +1,351 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/internal/es"
+)
+
+// ReplayOptions are the parts of Replay and Verify.
+type ReplayOptions struct {
+	// Pool is the primary. A rebuild takes one connection, one for each projection with tables, and two for reading.
+	Pool *pgxpool.Pool
+	// Redis is needed by projections that keep documents.
+	Redis redis.UniversalClient
+	Log   Log
+	// Codec tells why an event could not be decoded; nil: only that it could not.
+	Codec *es.Codec
+	Info  es.Log
+	// Projections are those to rebuild.
+	Projections []Projection
+	// Progress, if not nil, is called about ten times a second, by one goroutine at a time.
+	Progress func(Progress)
+	// Logger is nil for slog.Default.
+	Logger *slog.Logger
+}
+
+// Progress is how far a rebuild has come.
+type Progress struct {
+	// Position is reached by every projection; Head is the end of the log as far as known.
+	Position, Head int64
+	// Rate is events a second, smoothed.
+	Rate float64
+	// Remaining is an estimate; 0 when it cannot be told.
+	Remaining time.Duration
+}
+
+// Result is what a Replay did.
+type Result struct {
+	// Events is the number of events read. Those read for several projections at once count once.
+	Events  int64
+	Elapsed time.Duration
+	// Generations are the new generations by projection.
+	Generations map[string]int
+}
+
+// ErrReplaying says that another rebuild of a projection is under way.
+var ErrReplaying = errors.New("another rebuild of this projection is under way")
+
+// Replay builds a new generation of each projection from the beginning of the log, beside the live one, while
+// commands and queries go on, and switches to it when it has caught up. The generation before stays as "previous"
+// until the next replay. A replay that was killed leaves the live generation as it was; the next one drops what
+// it left behind. It returns an error wrapping [ErrReplaying] if another one is under way, and one that names the
+// event if there is an event that cannot be applied.
+func Replay(ctx context.Context, o ReplayOptions) (Result, error) {
+	began := time.Now()
+	b, err := beginBuild(ctx, o, true)
+	if err != nil {
+		return Result{}, err
+	}
+	err = b.reported(ctx, func(ctx context.Context) error {
+		if err := b.bulk(ctx); err != nil {
+			return err
+		}
+		for i := range o.Projections {
+			if err := b.switchOver(ctx, &o.Projections[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	result := Result{Events: b.events.Load(), Elapsed: time.Since(began), Generations: b.generations}
+	return result, errors.Join(err, b.end(ctx, err != nil))
+}
+
+// build is a rebuild of several projections under way.
+type build struct {
+	rebuilder
+	o           ReplayOptions
+	replacing   bool
+	conn        *pgxpool.Conn // holds a lock on each projection, which ends with this process
+	generations map[string]int
+	switched    map[string]bool
+	folded      int64
+}
+
+// beginBuild takes the locks, drops what rebuilds that were killed left, and makes new generations. One that will
+// replace the live generation also drops those before it: readers have left them since the last switch.
+func beginBuild(ctx context.Context, o ReplayOptions, replacing bool) (_ *build, err error) {
+	if err := validateAll(o.Projections); err != nil {
+		return nil, err
+	}
+	if len(o.Projections) == 0 {
+		return nil, errors.New("projector: no projection to rebuild")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	b := &build{o: o, replacing: replacing, generations: make(map[string]int), switched: make(map[string]bool)}
+	b.log = o.Log
+	if b.conn, err = o.Pool.Acquire(ctx); err != nil {
+		return nil, fmt.Errorf("projector: connecting for a rebuild: %w", err)
+	}
+	for i := range o.Projections {
+		if err = b.prepare(ctx, &o.Projections[i]); err != nil {
+			return nil, errors.Join(err, b.end(ctx, true))
+		}
+	}
+	return b, nil
+}
+
+func (b *build) prepare(ctx context.Context, p *Projection) error {
+	if p.Redis != nil && b.o.Redis == nil {
+		return fmt.Errorf("projector: projection %s keeps documents, and there is no Redis", p.Name)
+	}
+	var locked bool
+	err := b.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(hashtextextended('millrace.rebuild.' || $1, 0))`, p.Name).Scan(&locked)
+	switch {
+	case err != nil:
+		return fmt.Errorf("projector: locking %s: %w", p.Name, err)
+	case !locked:
+		return fmt.Errorf("projector: %s: %w", p.Name, ErrReplaying)
+	}
+	if err := ensureGeneration(ctx, b.o.Pool, b.o.Info, p); err != nil {
+		return err
+	}
+	if err := b.dropOld(ctx, p); err != nil {
+		return err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	owner := fmt.Sprintf("%s/%d", host, os.Getpid())
+	err = pgx.BeginFunc(ctx, b.o.Pool, func(tx pgx.Tx) error {
+		if err := lockGenerations(ctx, tx, b.o.Info, p.Name); err != nil {
+			return err
+		}
+		number, err := createGeneration(ctx, tx, b.o.Info, p, statusBuilding, &owner)
+		b.generations[p.Name] = number
+		return err
+	})
+	if err != nil {
+		delete(b.generations, p.Name)
+		return fmt.Errorf("projector: preparing the tables of %s: %w", p.Name, err)
+	}
+	number := b.generations[p.Name]
+	if p.Postgres != nil {
+		b.add(p, number, &bulkStore{postgresStore: newPostgresStore(b.o.Pool, p, number, b.o.Info.Partitions, func() {})})
+	}
+	if p.Redis != nil {
+		b.add(p, number, &bulkDocuments{redisStore: newRedisStore(b.o.Redis, p, number, b.o.Info), shelf: p.Redis.newShelf()})
+	}
+	return nil
+}
+
+func (b *build) add(p *Projection, number int, s deferringStore) {
+	b.sinks = append(b.sinks, &sink{
+		projection: p, generation: number, store: s, log: b.log, filter: newFilter(p, b.o.Codec),
+		checkpoints: make([]int64, b.o.Info.Partitions),
+	})
+}
+
+func (b *build) sinksOf(p *Projection) []*sink {
+	return slices.DeleteFunc(slices.Clone(b.sinks), func(s *sink) bool { return s.projection != p })
+}
+
+// dropOld drops generations that nobody reads any more: those before the live one, those of rebuilds that were killed
+// (their lock is ours now), those of another log, and those of versions before this one that no worker feeds.
+func (b *build) dropOld(ctx context.Context, p *Projection) error {
+	rows, err := b.o.Pool.Query(ctx, `SELECT generation, status, log_id::text, log_epoch FROM projections p
+		WHERE name = $1 AND ($3 AND (status = 'previous' AND version <= $2 OR status = 'live' AND version < $2 AND `+isAbandoned+`) OR status = 'building' AND owner IS NOT NULL OR status = 'dropped'
+		  AND (EXISTS (SELECT FROM checkpoints c WHERE c.projection = p.name AND c.generation = p.generation)
+		    OR to_regnamespace(p.name || '_' || p.generation) IS NOT NULL))`, p.Name, p.Version, b.replacing)
+	if err != nil {
+		return fmt.Errorf("projector: looking for old generations of %s: %w", p.Name, err)
+	}
+	type old struct {
+		number int
+		status string
+		info   es.Log
+	}
+	olds, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o old, err error) {
+		o.info.Partitions = b.o.Info.Partitions
+		return o, row.Scan(&o.number, &o.status, &o.info.ID, &o.info.Epoch)
+	})
+	if err != nil {
+		return fmt.Errorf("projector: looking for old generations of %s: %w", p.Name, err)
+	}
+	for _, o := range olds {
+		if err := dropGeneration(ctx, b.o.Pool, b.o.Redis, o.info, p.Name, o.number, o.status); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isAbandoned is whether no worker feeds the generation p any more: that of a version before this one.
+const isAbandoned = `NOT EXISTS (SELECT FROM workers w
+	WHERE p.name || '@' || p.version = ANY (w.projections) AND w.seen_at > now() - interval '1 minute')`
+
+// reported runs work and reports its progress meanwhile.
+func (b *build) reported(ctx context.Context, work func(context.Context) error) error {
+	if b.o.Progress == nil {
+		return work(ctx)
+	}
+	var group errgroup.Group
+	reporting, stop := context.WithCancel(ctx)
+	group.Go(func() error { return (&reporter{&b.rebuilder, b.o.Progress}).run(reporting) })
+	err := work(ctx)
+	stop()
+	return errors.Join(err, group.Wait())
+}
+
+// closeEnough is how many events may be left for the switch, during which the live generation stands still.
+const closeEnough = 2_000
+
+// bulk folds until the end of the log is near.
+func (b *build) bulk(ctx context.Context) error {
+	for rounds := 0; ; rounds++ {
+		head, err := b.log.Head(ctx)
+		if err != nil {
+			return err
+		}
+		if head-b.folded <= closeEnough && rounds > 0 || rounds > 20 {
+			break
+		}
+		if err := b.rebuilder.fold(ctx, b.sinks, b.folded, head); err != nil {
+			return err
+		}
+		b.folded = head
+	}
+	return b.analyse(ctx)
+}
+
+// analyse gives the planner figures of the new tables before the first query sees them.
+func (b *build) analyse(ctx context.Context) error {
+	for _, s := range b.sinks {
+		if s.projection.Postgres == nil || s.store.name() != storePostgres {
+			continue
+		}
+		tables, err := tablesOf(ctx, b.o.Pool, schemaName(s.projection.Name, s.generation))
+		if err != nil {
+			return err
+		}
+		for _, t := range tables {
+			name := pgx.Identifier{schemaName(s.projection.Name, s.generation), t.name}.Sanitize()
+			if _, err := b.o.Pool.Exec(ctx, `ANALYZE `+name); err != nil {
+				return fmt.Errorf("projector: analysing %s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// switchOver makes the new generation of a projection live. While the live one's checkpoints are locked it stands still,
+// the new one is folded to the end of the log, and so is never behind what readers have seen.
+// A server that undoes it, because of a deadlock for instance, is tried again.
+func (b *build) switchOver(ctx context.Context, p *Projection) error {
+	number := b.generations[p.Name]
+	pause := backoff{}
+	head, err := b.switchOnce(ctx, p, number)
+	for serverAtFault(sqlState(err)) && pause.attempts < rebuildAttempts && ctx.Err() == nil {
+		b.o.Logger.WarnContext(ctx, "switching to a new generation failed; trying again", "projection", p.Name, "error", err)
+		pause.pause(ctx)
+		head, err = b.switchOnce(ctx, p, number)
+	}
+	if err != nil {
+		return fmt.Errorf("projector: switching %s to generation %d: %w", p.Name, number, err)
+	}
+	b.switched[p.Name] = true
+	b.o.Logger.InfoContext(ctx, "projection rebuilt", "projection", p.Name, "generation", number, "position", head)
+	return nil
+}
+
+// switchOnce is one attempt at switchOver; it returns the end of the log to which the new generation was folded.
+func (b *build) switchOnce(ctx context.Context, p *Projection, number int) (head int64, err error) {
+	err = pgx.BeginFunc(ctx, b.conn, func(tx pgx.Tx) error {
+		if err := lockGenerations(ctx, tx, b.o.Info, p.Name); err != nil {
+			return err
+		}
+		// Those of Redis are only remembered: locking them too would get in the way of who remembers.
+		if _, err := tx.Exec(ctx, `SELECT FROM checkpoints c JOIN projections o ON o.name = c.projection AND o.generation = c.generation
+			WHERE o.name = $1 AND o.version = $2 AND o.status = 'live' AND c.store = 'postgres'
+			ORDER BY c.generation, c.partition FOR UPDATE OF c`, p.Name, p.Version); err != nil {
+			return err
+		}
+		var err error
+		if head, err = b.log.Head(ctx); err != nil {
+			return err
+		}
+		if err := b.rebuilder.fold(ctx, b.sinksOf(p), b.folded, head); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `UPDATE checkpoints SET position = $3
+			WHERE projection = $1 AND generation = $2 AND store = 'redis'`, p.Name, number, head); err != nil {
+			return err
+		}
+		var behind int
+		if err := tx.QueryRow(ctx, `SELECT count(*) FROM checkpoints n JOIN checkpoints c USING (projection, store, partition)
+			JOIN projections o ON o.name = c.projection AND o.generation = c.generation AND o.version = $3 AND o.status = 'live'
+			WHERE n.projection = $1 AND n.generation = $2 AND n.store = 'postgres' AND n.position < c.position`,
+			p.Name, number, p.Version).Scan(&behind); err != nil {
+			return err
+		}
+		if behind > 0 {
+			return fmt.Errorf("the live generation is ahead of the log in %d partitions", behind)
+		}
+		if _, err := tx.Exec(ctx, `UPDATE projections SET status = 'previous', switched_at = now()
+			WHERE name = $1 AND version = $2 AND (log_id, log_epoch) = ($3::uuid, $4)
+			AND (status = 'live' OR status = 'building' AND owner IS NULL)`, p.Name, p.Version, b.o.Info.ID, b.o.Info.Epoch); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `UPDATE projections SET status = 'live', owner = NULL, switched_at = now()
+			WHERE name = $1 AND generation = $2`, p.Name, number)
+		return err
+	})
+	return head, err
+}
+
+// end gives the locks back, and drops what was not switched to.
+func (b *build) end(ctx context.Context, failed bool) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), applyTimeout)
+	defer cancel()
+	for _, s := range b.sinks {
+		s.store.discard(ctx) // dropping the tables would wait for their locks
+	}
+	var err error
+	for name, number := range b.generations {
+		if failed && !b.switched[name] {
+			// Only while it is being built: a switch whose answer was lost may have succeeded.
+			err = errors.Join(err, dropGeneration(ctx, b.o.Pool, b.o.Redis, b.o.Info, name, number, statusBuilding))
+		}
+	}
+	_, unlockErr := b.conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`)
+	if unlockErr != nil {
+		err = errors.Join(err, b.conn.Conn().Close(ctx)) // which ends the locks too
+	}
+	b.conn.Release()
+	return err
+}

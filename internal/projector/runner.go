@@ -1,0 +1,341 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/internal/es"
+)
+
+const (
+	liveBatch = 2_000
+	bulkBatch = 10_000
+	// nearLive is how many events behind the live partitions one may be to join them.
+	nearLive = 4_000
+	// idleCheck is how often checkpoints are brought up to what has been seen, and compared where nothing has.
+	idleCheck = time.Second
+)
+
+// runner folds one generation of one projection into one store, for the partitions that it is assigned.
+type runner struct {
+	projection *Projection
+	generation int
+	filter     *filter
+	feed       Feed
+	log        Log
+	records    *records
+	newStore   func() store
+	logger     *slog.Logger
+	metrics    *Metrics
+
+	// assigned is handed over by assign; wake ends a wait for events.
+	mu       sync.Mutex
+	assigned []int
+	absorbed []chan struct{}
+	inbox    []arrival
+	woken    bool
+	wake     context.CancelFunc
+
+	// What follows belongs to the goroutine of run.
+	live     store
+	parts    []*part // by partition number; nil where not assigned
+	position int64   // live partitions have seen the log up to here; 0 while there are none
+	group    *errgroup.Group
+	own      []es.Event
+	picked   []es.Event
+	moves    []move
+}
+
+// part is a partition as its runner knows it. While it is behind it belongs to its catch-up goroutine, but for live,
+// retryAt and released.
+type part struct {
+	number     int
+	checkpoint int64 // as it is in the store
+	seen       int64 // handled up to here: at least checkpoint
+	live       bool
+	retryAt    time.Time // when a stopped partition tries again; zero: it is not stopped
+	released   atomic.Bool
+
+	failing  int64 // position of the event that it stands at; 0: none
+	attempts int
+}
+
+// arrival is a partition that comes back from catching up: near the live ones, or stopped until retryAt.
+type arrival struct {
+	part    *part
+	retryAt time.Time
+}
+
+// assign says which partitions to fold. The channel is closed when the runner has let go of the others.
+func (r *runner) assign(partitions []int) <-chan struct{} {
+	done := make(chan struct{})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.assigned = partitions
+	r.absorbed = append(r.absorbed, done)
+	r.rouse()
+	return done
+}
+
+// rouse ends the wait of run; the caller holds mu.
+func (r *runner) rouse() {
+	r.woken = true
+	if r.wake != nil {
+		r.wake()
+	}
+}
+
+func (r *runner) arrive(a arrival) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.inbox = append(r.inbox, a)
+	r.rouse()
+}
+
+// waiting returns a context that ends when there is something to absorb, and at the deadline.
+func (r *runner) waiting(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.woken {
+		cancel()
+	}
+	r.wake = cancel
+	return ctx, cancel
+}
+
+// run folds until ctx ends. It has no error of its own: whatever happens is tried again.
+func (r *runner) run(ctx context.Context) error {
+	r.group, ctx = errgroup.WithContext(ctx)
+	r.live = r.newStore()
+	nextCheck := time.Now().Add(idleCheck)
+	trouble := backoff{}
+	for ctx.Err() == nil {
+		r.absorb(ctx)
+		if now := time.Now(); !now.Before(nextCheck) {
+			r.check(ctx)
+			nextCheck = now.Add(idleCheck)
+		}
+		wait, cancel := r.waiting(ctx, r.nextRetry(nextCheck))
+		if !r.anyLive() {
+			<-wait.Done()
+			cancel()
+			continue
+		}
+		events, err := r.feed.After(wait, r.position, liveBatch)
+		interrupted := wait.Err() != nil
+		cancel()
+		switch {
+		case err == nil:
+			trouble.reset()
+			r.fold(ctx, events)
+		case !interrupted:
+			r.logger.WarnContext(ctx, "projection cannot read the log", "error", err)
+			trouble.pause(ctx)
+		}
+	}
+	return r.group.Wait()
+}
+
+func (r *runner) anyLive() bool {
+	for _, p := range r.parts {
+		if p != nil && p.live {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *runner) nextRetry(deadline time.Time) time.Time {
+	for _, p := range r.parts {
+		if p != nil && !p.retryAt.IsZero() && p.retryAt.Before(deadline) {
+			deadline = p.retryAt
+		}
+	}
+	return deadline
+}
+
+// absorb takes over what others have left for run: assignments, partitions that have caught up, due retries.
+func (r *runner) absorb(ctx context.Context) {
+	r.mu.Lock()
+	assigned, absorbed, inbox := r.assigned, r.absorbed, r.inbox
+	r.absorbed, r.inbox, r.woken, r.wake = nil, nil, false, nil
+	r.mu.Unlock()
+
+	for _, a := range inbox {
+		switch {
+		case a.part.released.Load():
+		case a.retryAt.IsZero():
+			r.join(a.part)
+		default:
+			a.part.retryAt = a.retryAt
+		}
+	}
+	if absorbed != nil {
+		r.adopt(ctx, assigned)
+		for _, done := range absorbed {
+			close(done)
+		}
+	}
+	now := time.Now()
+	for _, p := range r.parts {
+		if p != nil && !p.retryAt.IsZero() && !p.retryAt.After(now) {
+			p.retryAt = time.Time{}
+			r.catchUp(ctx, []*part{p}, 0)
+		}
+	}
+}
+
+// join makes a partition that is near the live ones one of them. The events between are read again, from memory;
+// the others have seen them.
+func (r *runner) join(p *part) {
+	if !r.anyLive() || p.seen < r.position {
+		r.position = p.seen
+	}
+	p.live = true
+	r.live = r.newStore() // forgets documents as they were before others wrote them
+}
+
+// adopt makes the assigned partitions the runner's own, and lets go of the others.
+func (r *runner) adopt(ctx context.Context, assigned []int) {
+	keep := make(map[int]bool, len(assigned))
+	var added []*part
+	for _, n := range assigned {
+		keep[n] = true
+		for len(r.parts) <= n {
+			r.parts = append(r.parts, nil)
+		}
+		if r.parts[n] == nil {
+			p := &part{number: n}
+			r.parts[n] = p
+			added = append(added, p)
+		}
+	}
+	for n, p := range r.parts {
+		if p != nil && !keep[n] {
+			p.released.Store(true)
+			r.parts[n] = nil
+		}
+	}
+	if len(added) > 0 {
+		r.catchUp(ctx, added, 0)
+	}
+}
+
+// fold folds a batch of the feed into the live partitions.
+func (r *runner) fold(ctx context.Context, events []es.Event) {
+	r.moves, r.own = r.moves[:0], r.own[:0]
+	touched := make(map[int]int, 16) // partition -> index of its move
+	for i := range events {
+		e := &events[i]
+		p := r.livePart(e.Partition)
+		if p == nil || e.Position <= p.seen {
+			continue
+		}
+		at, ok := touched[p.number]
+		if !ok {
+			at = len(r.moves)
+			touched[p.number] = at
+			r.moves = append(r.moves, move{partition: p.number, from: p.checkpoint})
+		}
+		r.moves[at].to = e.Position
+		r.own = append(r.own, *e)
+	}
+	last := events[len(events)-1].Position
+	if len(r.moves) > 0 {
+		if err := r.commit(ctx, r.live, &r.picked, r.moves, r.own, false); err != nil {
+			if ctx.Err() == nil && !errors.Is(err, errMoved) {
+				r.logger.WarnContext(ctx, "projection batch failed; its partitions catch up apart", "store", r.live.name(), "error", err)
+			}
+			r.demote(ctx, r.moves)
+		}
+	}
+	for _, p := range r.parts {
+		if p != nil && p.live {
+			p.seen = max(p.seen, last)
+		}
+	}
+	r.position = last
+	for _, m := range r.moves {
+		if p := r.livePart(m.partition); p != nil {
+			p.checkpoint = m.to
+		}
+	}
+}
+
+func (r *runner) livePart(n int) *part {
+	if n < len(r.parts) {
+		if p := r.parts[n]; p != nil && p.live {
+			return p
+		}
+	}
+	return nil
+}
+
+// commit folds the wanted ones of the events and moves the checkpoints.
+func (r *runner) commit(ctx context.Context, s store, buffer *[]es.Event, moves []move, events []es.Event, bulk bool) error {
+	picked, err := r.filter.pick((*buffer)[:0], events)
+	*buffer = picked
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	err = s.apply(ctx, moves, picked, bulk)
+	r.metrics.batch(r.projection.Name, s.name(), len(events), time.Since(start), err)
+	return err
+}
+
+// demote sends partitions whose batch failed to catch up apart from the live ones.
+func (r *runner) demote(ctx context.Context, moves []move) {
+	var behind []*part
+	past := int64(0)
+	for _, m := range moves {
+		past = max(past, m.to)
+		if p := r.livePart(m.partition); p != nil {
+			p.live = false
+			behind = append(behind, p)
+		}
+	}
+	if len(behind) > 0 {
+		r.catchUp(ctx, behind, past)
+	}
+}
+
+// check writes down how far live partitions without events have come, so that the next worker need not read that again,
+// and finds out whether Redis has lost what it had.
+func (r *runner) check(ctx context.Context) {
+	r.moves = r.moves[:0]
+	for _, p := range r.parts {
+		if p == nil || !p.live {
+			continue
+		}
+		if p.seen > p.checkpoint || r.live.name() == storeRedis {
+			r.moves = append(r.moves, move{partition: p.number, from: p.checkpoint, to: p.seen})
+		}
+	}
+	if r.anyLive() {
+		r.metrics.progress(r.projection.Name, r.live.name(), r.position, r.feed.Head())
+	}
+	if len(r.moves) == 0 {
+		return
+	}
+	if err := r.live.apply(ctx, r.moves, nil, false); err != nil {
+		if ctx.Err() == nil {
+			r.logger.InfoContext(ctx, "projection checkpoints are not where they were left; catching up", "store", r.live.name(), "error", err)
+		}
+		r.demote(ctx, r.moves)
+		return
+	}
+	for _, m := range r.moves {
+		r.parts[m.partition].checkpoint = m.to
+	}
+	if r.live.name() == storeRedis {
+		r.records.remember(ctx, r.moves)
+	}
+}

@@ -1,0 +1,302 @@
+package projector
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/internal/es"
+)
+
+// WorkerOptions are the parts of a Worker.
+type WorkerOptions struct {
+	// ID is the worker's name, unique among workers; empty: host, process id and a random part.
+	ID string
+	// Pool is the primary.
+	Pool *pgxpool.Pool
+	// Redis holds the models' documents. It may be nil only if no projection keeps documents.
+	Redis redis.UniversalClient
+	Feed  Feed
+	Log   Log
+	// Codec tells why an event could not be decoded; nil: only that it could not.
+	Codec *es.Codec
+	Info  es.Log
+	// Projections are those that this worker takes its share of.
+	Projections []Projection
+	// Logger is nil for slog.Default.
+	Logger *slog.Logger
+	// Metrics is nil for none.
+	Metrics *Metrics
+}
+
+// Worker folds its share of the partitions of its projections.
+type Worker struct {
+	o       WorkerOptions
+	leases  *leases
+	flusher *flusher
+	runners map[runnerKey]*runningRunner
+	group   errgroup.Group
+	renewed time.Time // when leases were last known to be held
+}
+
+type runnerKey struct {
+	projection string
+	generation int
+	store      string
+}
+
+type runningRunner struct {
+	*runner
+	cancel context.CancelFunc
+	has    []int
+}
+
+// NewWorker checks the options. Nothing happens before Run.
+func NewWorker(o WorkerOptions) (*Worker, error) {
+	if err := validateAll(o.Projections); err != nil {
+		return nil, err
+	}
+	if o.ID == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "unknown"
+		}
+		o.ID = fmt.Sprintf("%s/%d/%s", host, os.Getpid(), strings.ToLower(rand.Text()[:8]))
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	w := &Worker{o: o, runners: make(map[runnerKey]*runningRunner)}
+	w.flusher = newFlusher(o.Pool, o.Logger)
+	w.leases = &leases{pool: o.Pool, worker: o.ID, info: o.Info, projections: o.Projections}
+	for i := range o.Projections {
+		if o.Projections[i].Redis != nil && o.Redis == nil {
+			return nil, fmt.Errorf("projector: projection %s keeps documents, and the worker has no Redis", o.Projections[i].Name)
+		}
+		w.leases.takes = append(w.leases.takes, taking(&o.Projections[i]))
+		names, stores := storesOf(&o.Projections[i])
+		w.leases.names, w.leases.stores = append(w.leases.names, names...), append(w.leases.stores, stores...)
+	}
+	return w, nil
+}
+
+// ID returns the worker's name.
+func (w *Worker) ID() string { return w.o.ID }
+
+// handOver bounds what a worker does when it leaves.
+const handOver = 800 * time.Millisecond
+
+// Run works until ctx ends, hands its partitions over, and returns nil. Servers that are away are waited for. It may be
+// called once.
+func (w *Worker) Run(ctx context.Context) error {
+	if err := w.prepare(ctx); err != nil {
+		return err
+	}
+	w.group.Go(func() error { return w.flusher.run(ctx) })
+	ticker := time.NewTicker(leaseTick)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		if err := w.tick(ctx); err != nil && ctx.Err() == nil {
+			w.o.Logger.WarnContext(ctx, "projection worker cannot renew its leases", "worker", w.o.ID, "error", err)
+			if time.Since(w.renewed) > leaseTTL {
+				w.assignNothing()
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+	}
+	err := w.group.Wait() // the runners end with ctx
+	farewell, cancel := context.WithTimeout(context.WithoutCancel(ctx), handOver)
+	defer cancel()
+	if err := w.leases.leave(farewell); err != nil {
+		w.o.Logger.WarnContext(farewell, "projection worker could not hand over; its leases expire", "worker", w.o.ID, "error", err)
+	}
+	return err
+}
+
+// prepare makes the generations and leases, however long the database is away. Its error is a mistake in a
+// projection's schema, or another log than this process has opened.
+func (w *Worker) prepare(ctx context.Context) error {
+	pause := backoff{}
+	for ctx.Err() == nil {
+		err := w.prepareOnce(ctx)
+		if err == nil {
+			return nil
+		}
+		state := sqlState(err)
+		if errors.Is(err, errOtherLog) || state != "" && !serverAtFault(state) && state != undefinedTable && state != uniqueViolation {
+			return err
+		}
+		w.o.Logger.WarnContext(ctx, "projection worker waits for the database", "error", err)
+		pause.pause(ctx)
+	}
+	return nil
+}
+
+func (w *Worker) prepareOnce(ctx context.Context) error {
+	if err := w.leases.prepare(ctx); err != nil {
+		return err
+	}
+	for i := range w.o.Projections {
+		if err := ensureGeneration(ctx, w.o.Pool, w.o.Info, &w.o.Projections[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tick renews the leases and makes the runners what they should be.
+func (w *Worker) tick(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, leaseTTL)
+	defer cancel()
+	began := time.Now()
+	s, err := w.leases.renew(bounded)
+	if err != nil {
+		return err
+	}
+	w.renewed = began
+	failed := w.mend(bounded, s)
+	w.reconcile(ctx, s.generations)
+	for i := range w.o.Projections {
+		if err := w.balance(bounded, s, &w.o.Projections[i]); err != nil {
+			failed = errors.Join(failed, err)
+		}
+	}
+	for _, g := range s.generations {
+		if g.status != statusBuilding {
+			continue
+		}
+		promoted, err := promoteBuilt(bounded, w.o.Pool, g)
+		if err != nil {
+			failed = errors.Join(failed, err)
+		} else if promoted {
+			w.o.Logger.InfoContext(ctx, "projection switched to its new version",
+				"projection", g.projection, "version", g.version, "generation", g.number)
+		}
+	}
+	return failed
+}
+
+// mend makes again what somebody has deleted, tables and control tables included: all of it comes back from the log. The
+// next tick finds it.
+func (w *Worker) mend(ctx context.Context, s *survey) error {
+	var failed error
+	for i := range w.o.Projections {
+		p := &w.o.Projections[i]
+		whole := slices.ContainsFunc(s.generations, func(g generation) bool { return g.projection == p.Name && !g.lost })
+		if !whole {
+			w.o.Logger.WarnContext(ctx, "projection has no tables; building them from the log", "projection", p.Name)
+			failed = errors.Join(failed, ensureGeneration(ctx, w.o.Pool, w.o.Info, p))
+		}
+		if s.leases[p.Name] < w.o.Info.Partitions {
+			failed = errors.Join(failed, w.leases.prepare(ctx))
+		}
+	}
+	s.generations = slices.DeleteFunc(s.generations, func(g generation) bool { return g.lost })
+	return failed
+}
+
+// balance brings one projection to the worker's share of it.
+func (w *Worker) balance(ctx context.Context, s *survey, p *Projection) error {
+	owned := s.owned[p.Name]
+	share := s.share(w.o.ID, taking(p), w.o.Info.Partitions)
+	if len(owned) > share {
+		surplus := owned[share:]
+		owned = owned[:share]
+		w.assign(ctx, p, owned)
+		if err := w.leases.release(ctx, p, surplus); err != nil {
+			return err
+		}
+	} else if len(owned) < share && s.free[p.Name] > 0 {
+		taken, err := w.leases.take(ctx, p, share-len(owned))
+		if err != nil {
+			return err
+		}
+		owned = append(owned, taken...)
+		slices.Sort(owned)
+	}
+	w.assign(ctx, p, owned)
+	w.o.Metrics.partitions(p.Name, len(owned))
+	return nil
+}
+
+// assign tells a projection's runners their partitions, and waits until they have let go of the others.
+func (w *Worker) assign(ctx context.Context, p *Projection, partitions []int) {
+	var waits []<-chan struct{}
+	for key, r := range w.runners {
+		if key.projection == p.Name && !slices.Equal(r.has, partitions) {
+			r.has = partitions
+			waits = append(waits, r.assign(partitions))
+		}
+	}
+	for _, done := range waits {
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (w *Worker) assignNothing() {
+	for _, r := range w.runners {
+		if len(r.has) > 0 {
+			r.has = nil
+			r.assign(nil)
+		}
+	}
+}
+
+// reconcile starts runners for generations that are new, and stops those of generations that are gone.
+func (w *Worker) reconcile(ctx context.Context, generations []generation) {
+	wanted := make(map[runnerKey]*Projection)
+	for _, g := range generations {
+		i := slices.IndexFunc(w.o.Projections, func(p Projection) bool { return p.Name == g.projection })
+		for _, s := range w.o.Projections[i].stores() {
+			wanted[runnerKey{g.projection, g.number, s}] = &w.o.Projections[i]
+		}
+	}
+	for key, r := range w.runners {
+		if wanted[key] == nil {
+			r.cancel()
+			delete(w.runners, key)
+		}
+	}
+	for key, p := range wanted {
+		if w.runners[key] != nil {
+			continue
+		}
+		r := w.newRunner(p, key)
+		ctx, cancel := context.WithCancel(ctx)
+		w.runners[key] = &runningRunner{runner: r, cancel: cancel}
+		w.group.Go(func() error { return r.run(ctx) })
+	}
+}
+
+func (w *Worker) newRunner(p *Projection, key runnerKey) *runner {
+	logger := w.o.Logger.With("projection", p.Name, "generation", key.generation)
+	r := &runner{
+		projection: p, generation: key.generation, filter: newFilter(p, w.o.Codec), feed: w.o.Feed, log: w.o.Log,
+		logger: logger, metrics: w.o.Metrics,
+		records: &records{pool: w.o.Pool, projection: p.Name, generation: key.generation, store: key.store, logger: logger},
+	}
+	if key.store == storeRedis {
+		s := newRedisStore(w.o.Redis, p, key.generation, w.o.Info)
+		r.newStore = func() store { return s.shelved() }
+	} else {
+		s := newPostgresStore(w.o.Pool, p, key.generation, w.o.Info.Partitions, w.flusher.poke)
+		r.newStore = func() store { return s }
+	}
+	return r
+}
