@@ -1,0 +1,111 @@
+package commands
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/millrace/millrace/domain/cart"
+	"github.com/millrace/millrace/domain/catalog"
+	"github.com/millrace/millrace/domain/rule"
+	"github.com/millrace/millrace/internal/es"
+)
+
+// LineInput is a number of units of a SKU in any spelling.
+type LineInput struct {
+	SKU      string
+	Quantity int
+}
+
+// normalLines returns the lines with their SKUs in the normal spelling. It refuses more lines than a cart may have
+// before anything is read for them.
+func normalLines(in []LineInput) ([]LineInput, error) {
+	if len(in) > cart.MaxLines {
+		return nil, rule.New(rule.Invalid, "%d lines, at most %d are allowed", len(in), cart.MaxLines).At("input", "lines")
+	}
+	lines := make([]LineInput, len(in))
+	for i, l := range in {
+		lines[i] = LineInput{SKU: catalog.NormalSKU(l.SKU), Quantity: l.Quantity}
+	}
+	return lines, nil
+}
+
+// stocksOf names the streams of the SKUs. Text that can be no SKU names none.
+func stocksOf(lines []LineInput) []string {
+	names := make([]string, 0, len(lines)+1)
+	for _, l := range lines {
+		if catalog.ValidSKU(l.SKU) {
+			names = append(names, Stocks.Stream(l.SKU).Name())
+		}
+	}
+	return names
+}
+
+func errUnknownSKU(sku string) *rule.Error {
+	return rule.New(rule.NotFound, "there is no %q for sale", clip(sku)).At("sku")
+}
+
+// clip keeps what people typed short enough to be repeated to them.
+func clip(s string) string {
+	const most = 64
+	if r := []rune(s); len(r) > most {
+		return string(r[:most]) + "..."
+	}
+	return s
+}
+
+// offered completes lines with what the catalogue says of their SKUs at this moment. It refuses SKUs that shoppers do not
+// see.
+func offered(d *es.Decision, lines []LineInput) ([]cart.NewLine, error) {
+	if err := d.Need(stocksOf(lines)...); err != nil {
+		return nil, err
+	}
+	owners := make([]string, len(lines)) // products' ids; empty where nobody sells the SKU
+	var products []string
+	for i, l := range lines {
+		if !catalog.ValidSKU(l.SKU) {
+			continue
+		}
+		stock, err := es.State(d, Stocks.Stream(l.SKU))
+		if err != nil {
+			return nil, err
+		}
+		if stock.Opened() {
+			owners[i] = stock.Product
+			products = append(products, Products.Stream(stock.Product).Name())
+		}
+	}
+	if err := d.Need(products...); err != nil {
+		return nil, err
+	}
+	complete := make([]cart.NewLine, len(lines))
+	var errs []error
+	for i, l := range lines {
+		var product catalog.State
+		if owners[i] != "" {
+			var err error
+			if product, err = es.State(d, Products.Stream(owners[i])); err != nil {
+				return nil, err
+			}
+		}
+		variant, ok := product.Variant(l.SKU)
+		if !ok || product.Status != catalog.StatusActive {
+			errs = append(errs, errUnknownSKU(l.SKU).At("input", "lines", strconv.Itoa(i)))
+			continue
+		}
+		complete[i] = cart.NewLine{
+			SKU: l.SKU, Product: product.ID, Title: product.LineTitle(variant), Quantity: l.Quantity, UnitPrice: variant.Price,
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return complete, nil
+}
+
+// cartStream returns the stream of a cart whose id a client sent.
+func cartStream(id string) (es.Stream[cart.State], error) {
+	if !isID(id) {
+		return es.Stream[cart.State]{}, cart.ErrNotFound.At("input")
+	}
+	return Carts.Stream(CartRef(id)), nil
+}

@@ -1,0 +1,263 @@
+package commands
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/millrace/millrace/domain/cart"
+	"github.com/millrace/millrace/domain/catalog"
+	"github.com/millrace/millrace/domain/inventory"
+	"github.com/millrace/millrace/domain/money"
+	"github.com/millrace/millrace/domain/order"
+	"github.com/millrace/millrace/domain/personal"
+	"github.com/millrace/millrace/domain/rule"
+	"github.com/millrace/millrace/internal/es"
+)
+
+// CheckOut makes a cart an order.
+type CheckOut struct {
+	CartID          string
+	Email           string
+	ShippingAddress Address
+	// PaymentToken is what the payment provider knows the buyer's means of payment by.
+	PaymentToken string
+	// ExpectedTotal is a decimal number in the shop's currency: what the buyer thinks to pay. It may be nil.
+	ExpectedTotal *string
+	// IdempotencyKey makes repetitions of the same input have one effect and one answer. It may be nil.
+	IdempotencyKey *string
+}
+
+// OrderResult is an order as a command left it.
+type OrderResult struct {
+	State order.State
+	// AccessToken lets a guest see and cancel the order; set by CheckOut only.
+	AccessToken string
+	Position    int64
+}
+
+const (
+	maxPaymentToken   = 200
+	maxIdempotencyKey = 255
+	// numberDraws is how many order numbers are drawn before one that is free is given up on. Of 2^40 numbers a shop
+	// would have to have used most for this to happen.
+	numberDraws = 10
+)
+
+var errNumberTaken = errors.New("commands: the order number is taken")
+
+// CheckOut answers with the order and its access token. The order, the end of the cart and the reservation of every unit
+// in it are one append. What the buyer pays is what the products cost at that moment.
+//
+// Refusals: rule.Invalid at the input that is wrong, all of them together; at input, cartId: rule.NotFound, CartClosed,
+// CartEmpty, OutOfStock (one for each SKU that is short), NotFound for each SKU no longer for sale; rule.TotalChanged at
+// input, expectedTotal; rule.Conflict at input, idempotencyKey where the key was used with another input.
+func (a *App) CheckOut(ctx context.Context, in CheckOut) (OrderResult, error) {
+	c, err := a.checkOut(in)
+	if err != nil {
+		return OrderResult{}, err
+	}
+	c.subject = a.SubjectOf(c.contact.Email)
+	if c.sealedContact, err = a.sealContact(ctx, c.subject, c.contact); err != nil {
+		return OrderResult{}, fmt.Errorf("commands: sealing a contact: %w", err)
+	}
+	if c.sealedToken, err = a.seal(ctx, c.subject, []byte(c.token)); err != nil {
+		return OrderResult{}, fmt.Errorf("commands: sealing a payment token: %w", err)
+	}
+	for range numberDraws {
+		c.number = newOrderNumber()
+		outcome, err := a.execute(ctx, es.Command{
+			Name:        "checkout",
+			Streams:     []string{c.cart.Name(), Orders.Stream(c.number).Name()},
+			Idempotency: c.idempotency,
+			Decide:      c.decide,
+		})
+		switch {
+		case errors.Is(err, errNumberTaken):
+			continue
+		case err != nil:
+			return OrderResult{}, err
+		case outcome.Replayed:
+			return a.firstAnswer(ctx, outcome)
+		}
+		return OrderResult{State: c.placed, AccessToken: a.AccessToken(c.number), Position: outcome.Position}, nil
+	}
+	return OrderResult{}, fmt.Errorf("commands: no free order number in %d draws", numberDraws)
+}
+
+// checkingOut is a checkout of checked input.
+type checkingOut struct {
+	currency      money.Currency
+	deadline      time.Duration
+	cart          es.Stream[cart.State]
+	contact       Contact
+	token         string
+	expectedTotal *money.Money
+	idempotency   *es.Idempotency
+
+	subject                    string
+	country                    string
+	sealedContact, sealedToken personal.Sealed
+
+	number string
+	placed order.State // set by decide
+}
+
+// checkOut checks everything that no state could make acceptable, and reports all of it together.
+func (a *App) checkOut(in CheckOut) (*checkingOut, error) {
+	c := &checkingOut{currency: a.currency, deadline: a.paymentDeadline, token: in.PaymentToken}
+	var errs []error
+	var err error
+	if c.cart, err = cartStream(in.CartID); err != nil {
+		errs = append(errs, err)
+	}
+	email, broken := checkEmail(in.Email)
+	if broken != nil {
+		errs = append(errs, broken.At("input", "email"))
+	}
+	address, err := in.ShippingAddress.check()
+	if err != nil {
+		errs = append(errs, at(err, "input", "shippingAddress"))
+	}
+	c.contact = Contact{Email: email, Address: address}
+	c.country, _ = CountryName(address.Country)
+	if _, broken := line(in.PaymentToken, 1, maxPaymentToken); broken != nil {
+		errs = append(errs, broken.At("input", "payment", "token"))
+	}
+	if in.ExpectedTotal != nil {
+		total, err := money.Parse(*in.ExpectedTotal, a.currency)
+		if err != nil {
+			errs = append(errs, at(err, "input", "expectedTotal"))
+		}
+		c.expectedTotal = &total
+	}
+	if in.IdempotencyKey != nil {
+		if n := utf8.RuneCountInString(*in.IdempotencyKey); n < 1 || n > maxIdempotencyKey {
+			errs = append(errs, rule.New(rule.Invalid, "has %d characters, 1 to %d are allowed", n, maxIdempotencyKey).
+				At("input", "idempotencyKey"))
+		}
+		if c.idempotency, err = a.idempotency("checkout", *in.IdempotencyKey, in); err != nil {
+			return nil, err
+		}
+	}
+	return c, errors.Join(errs...)
+}
+
+// idempotency names a request under a client's key. Both hashes are keyed, since the input is personal.
+func (a *App) idempotency(operation, key string, input any) (*es.Idempotency, error) {
+	request, err := json.Marshal(input)
+	if err != nil {
+		return nil, fmt.Errorf("commands: hashing the input of %s: %w", operation, err)
+	}
+	return &es.Idempotency{
+		Key:     mac(a.keys.idempotency, "key", operation, key),
+		Request: mac(a.keys.idempotency, "request", operation, string(request)),
+	}, nil
+}
+
+func (c *checkingOut) decide(d *es.Decision) error {
+	stream := Orders.Stream(c.number)
+	if err := d.Need(c.cart.Name(), stream.Name()); err != nil {
+		return err
+	}
+	before, err := es.State(d, stream)
+	if err != nil {
+		return err
+	}
+	if before.Exists() {
+		return errNumberTaken
+	}
+	bought, err := es.State(d, c.cart)
+	if err != nil {
+		return err
+	}
+	closed, err := cart.CheckOut{Order: c.number}.Decide(bought)
+	if err != nil {
+		return at(err, "input")
+	}
+	lines, err := c.reserve(d, bought)
+	if err != nil {
+		return err
+	}
+	now := d.OccurredAt().Truncate(time.Microsecond) // as exact as the log keeps the time of the event itself
+	placed, err := order.Place{
+		Number: c.number, Lines: lines, Currency: c.currency, Cart: es.IDOf(c.cart.Name()), Subject: c.subject,
+		Contact: c.sealedContact, PaymentToken: c.sealedToken, Country: c.country,
+		PlacedAt: now, PaymentDue: now.Add(c.deadline), ExpectedTotal: c.expectedTotal,
+	}.Decide(before)
+	if err != nil {
+		return at(err, "input")
+	}
+	c.placed = es.Append(d, stream, placed...)
+	es.Append(d, c.cart, closed...)
+	if c.idempotency != nil {
+		c.idempotency.Streams = []string{stream.Name()}
+	}
+	return nil
+}
+
+// reserve keeps the units of every line for the order and returns the lines at the prices of this moment.
+func (c *checkingOut) reserve(d *es.Decision, bought cart.State) ([]order.PlacedLine, error) {
+	need := make([]string, 0, 2*len(bought.Lines))
+	for _, l := range bought.Lines {
+		need = append(need, Stocks.Stream(l.SKU).Name(), Products.Stream(l.Product).Name())
+	}
+	if err := d.Need(need...); err != nil {
+		return nil, err
+	}
+	lines := make([]order.PlacedLine, len(bought.Lines))
+	var errs []error
+	for i, l := range bought.Lines {
+		product, err := es.State(d, Products.Stream(l.Product))
+		if err != nil {
+			return nil, err
+		}
+		variant, ok := product.Variant(l.SKU)
+		if !ok || product.Status != catalog.StatusActive {
+			errs = append(errs, rule.New(rule.NotFound, "%s is no longer for sale", l.SKU).At("input", "cartId"))
+			continue
+		}
+		stock := Stocks.Stream(l.SKU)
+		there, err := es.State(d, stock)
+		if err != nil {
+			return nil, err
+		}
+		reserved, err := inventory.Reserve{Order: c.number, Quantity: l.Quantity}.Decide(there)
+		if err != nil {
+			errs = append(errs, replaced(err, "input", "cartId"))
+			continue
+		}
+		es.Append(d, stock, reserved...)
+		lines[i] = order.PlacedLine{
+			SKU: l.SKU, Product: l.Product, Title: product.LineTitle(variant), Quantity: l.Quantity, UnitPrice: variant.Price,
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return lines, nil
+}
+
+// firstAnswer returns what the first checkout under an idempotency key was answered with: the order as it was then.
+func (a *App) firstAnswer(ctx context.Context, outcome es.Outcome) (OrderResult, error) {
+	if len(outcome.Streams) != 1 || es.CategoryOf(outcome.Streams[0]) != Orders.Name {
+		return OrderResult{}, fmt.Errorf("commands: an idempotency key names %v, not an order", outcome.Streams)
+	}
+	number := es.IDOf(outcome.Streams[0])
+	// Placing is the first event, and one checkout appends no other to its order.
+	events, err := a.reader.ReadStream(ctx, outcome.Streams[0], 0, 1)
+	if err != nil {
+		return OrderResult{}, fmt.Errorf("commands: reading order %s: %w", number, err)
+	}
+	state, err := es.FoldStream(Orders, order.State{}, events)
+	if err != nil {
+		return OrderResult{}, fmt.Errorf("commands: reading order %s: %w", number, err)
+	}
+	if !state.Exists() {
+		return OrderResult{}, fmt.Errorf("commands: order %s of an idempotency key is not in the log", number)
+	}
+	return OrderResult{State: state, AccessToken: a.AccessToken(number), Position: outcome.Position}, nil
+}

@@ -1,0 +1,45 @@
+package commands
+
+import (
+	"time"
+
+	"github.com/millrace/millrace/domain"
+	"github.com/millrace/millrace/domain/cart"
+	"github.com/millrace/millrace/domain/catalog"
+	"github.com/millrace/millrace/domain/inventory"
+	"github.com/millrace/millrace/domain/invoice"
+	"github.com/millrace/millrace/domain/order"
+	"github.com/millrace/millrace/domain/payment"
+	"github.com/millrace/millrace/internal/es"
+)
+
+// The kinds of streams that exist, and what names a stream of each.
+var (
+	// Products are the streams product-<product id>. Their states carry the times of their events.
+	Products = es.NewTimedKind("product", func(s catalog.State, e catalog.Event, at time.Time) catalog.State {
+		return catalog.Evolve(s, e).At(at)
+	})
+	// Slugs are the streams slug-<slug>: who has it.
+	Slugs = es.NewKind("slug", catalog.EvolveSlug)
+	// Stocks are the streams stock-<SKU>, the SKU in its normal spelling.
+	Stocks = es.NewKind("stock", inventory.Evolve)
+	// Carts are the streams cart-<ref>; see CartRef.
+	Carts = es.NewKind("cart", cart.Evolve)
+	// Orders are the streams order-<number>.
+	Orders = es.NewKind("order", order.Evolve)
+	// Payments are the streams payment-<number of the order>.
+	Payments = es.NewKind("payment", payment.Evolve)
+	// Invoices are the streams invoice-<number>: what has been imported of an invoice besides its order.
+	Invoices = es.NewKind("invoice", invoice.Evolve)
+)
+
+// Categories returns all kinds of streams that commands may name.
+func Categories() []*es.Category {
+	return []*es.Category{
+		Products.Category, Slugs.Category, Stocks.Category, Carts.Category, Orders.Category, Payments.Category,
+		Invoices.Category,
+	}
+}
+
+// Codec returns a codec for every event of the domain.
+func Codec() *es.Codec { return es.NewCodec(domain.Events()...) }

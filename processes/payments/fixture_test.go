@@ -1,0 +1,240 @@
+package payments_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/millrace/millrace/commands"
+	"github.com/millrace/millrace/domain/catalog"
+	"github.com/millrace/millrace/domain/inventory"
+	"github.com/millrace/millrace/domain/order"
+	"github.com/millrace/millrace/domain/payment"
+	"github.com/millrace/millrace/internal/devstack/stacktest"
+	"github.com/millrace/millrace/internal/es"
+	"github.com/millrace/millrace/internal/feed"
+	"github.com/millrace/millrace/internal/postgres"
+	"github.com/millrace/millrace/internal/projector"
+	"github.com/millrace/millrace/internal/vault"
+	"github.com/millrace/millrace/processes/payments"
+)
+
+func TestMain(m *testing.M) { stacktest.Main(m) }
+
+// fixture is a shop on a log of a test's own, which sells as many mugs as anybody wants for 5.00.
+type fixture struct {
+	t      *testing.T
+	pool   *pgxpool.Pool
+	log    *postgres.Log
+	writer *postgres.Writer
+	app    *commands.App
+	models *projector.Models
+}
+
+func setup(t *testing.T, deadline time.Duration) *fixture {
+	t.Helper()
+	env := stacktest.New(t, stacktest.WithoutNATS())
+	f := &fixture{t: t}
+	var err error
+	f.pool, err = pgxpool.New(t.Context(), env.DatabaseURL)
+	must(t, err)
+	t.Cleanup(f.pool.Close)
+	codec, secret := commands.Codec(), bytes.Repeat([]byte("s"), 32)
+	f.log, err = postgres.OpenLog(t.Context(), f.pool, codec)
+	must(t, err)
+	f.writer = postgres.NewWriter(f.log, postgres.WriterOptions{Categories: commands.Categories(), Log: logger(t)})
+	background(t, f.writer.Run)
+	events := feed.New(feed.Options{Log: f.log, Info: f.log.Info(), Codec: codec, Logger: logger(t)})
+	background(t, events.Run)
+	projections := []projector.Projection{payments.Projection()}
+	worker, err := projector.NewWorker(projector.WorkerOptions{
+		Pool: f.pool, Feed: events, Log: f.log, Codec: codec, Info: f.log.Info(), Projections: projections, Logger: logger(t),
+	})
+	must(t, err)
+	background(t, worker.Run)
+	f.models, err = projector.NewModels(projector.ModelsOptions{
+		Primary: f.pool, Feed: events, Info: f.log.Info(), Projections: projections, Logger: logger(t),
+	})
+	must(t, err)
+	background(t, f.models.Run)
+	keys, err := vault.New(vault.Options{Pool: f.pool, Secret: secret})
+	must(t, err)
+	f.app, err = commands.New(commands.Dependencies{
+		Executor: f.writer, Reader: f.log, Vault: keys, Secret: secret, Currency: "GBP", PaymentDeadline: deadline,
+	})
+	must(t, err)
+	_, err = f.app.ProductCreate(t.Context(), commands.ProductCreate{
+		Title: "Mug", Status: catalog.StatusActive, Variants: []commands.VariantInput{{SKU: "MUG", Price: "5.00"}},
+	})
+	must(t, err)
+	_, err = f.app.StockReceive(t.Context(), commands.StockReceive{SKU: "MUG", Quantity: 1000})
+	must(t, err)
+	return f
+}
+
+// run has a runner work until the test ends.
+func (f *fixture) run(provider payments.Provider, change func(*payments.Options)) *payments.Runner {
+	f.t.Helper()
+	o := payments.Options{
+		Commands: f.app, Reader: f.log, Models: f.models, Pool: f.pool, Provider: provider,
+		Interval: 20 * time.Millisecond, CallTimeout: 500 * time.Millisecond, Grace: time.Second, Logger: logger(f.t),
+	}
+	if change != nil {
+		change(&o)
+	}
+	r, err := payments.New(o)
+	must(f.t, err)
+	f.eventually(30*time.Second, "the read model is ready", func() bool { return f.models.Ready(f.t.Context()) == nil })
+	background(f.t, r.Run)
+	return r
+}
+
+// buy places an order of two mugs that is paid with a token.
+func (f *fixture) buy(token string) commands.OrderResult {
+	f.t.Helper()
+	c, err := f.app.CartCreate(f.t.Context(), commands.CartCreate{Lines: []commands.LineInput{{SKU: "MUG", Quantity: 2}}})
+	must(f.t, err)
+	r, err := f.app.CheckOut(f.t.Context(), commands.CheckOut{
+		CartID: c.ID, Email: "ada@example.org", PaymentToken: token,
+		ShippingAddress: commands.Address{Name: "Ada", Line1: "1 Mill Lane", City: "Leeds", Country: "GB"},
+	})
+	must(f.t, err)
+	return r
+}
+
+func load[S any](f *fixture, stream es.Stream[S]) S {
+	f.t.Helper()
+	s, _, err := es.Load(f.t.Context(), f.log, stream)
+	must(f.t, err)
+	return s
+}
+
+func (f *fixture) order(number string) order.State { return load(f, commands.Orders.Stream(number)) }
+func (f *fixture) payment(number string) payment.State {
+	return load(f, commands.Payments.Stream(number))
+}
+func (f *fixture) stock() inventory.State { return load(f, commands.Stocks.Stream("MUG")) }
+
+// settled waits until an order and its payment have come to these states.
+func (f *fixture) settled(within time.Duration, number string, o order.Status, p payment.Status) {
+	f.t.Helper()
+	f.eventually(within, "order "+number+" is "+string(o)+" and its payment "+string(p), func() bool {
+		return f.order(number).Status == o && f.payment(number).Status == p
+	})
+}
+
+func (f *fixture) eventually(within time.Duration, what string, condition func() bool) {
+	f.t.Helper()
+	deadline := time.NewTimer(within)
+	defer deadline.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			f.t.Fatalf("not within %v: %s", within, what)
+		}
+	}
+}
+
+func (f *fixture) one(sql string, args ...any) (n int) {
+	f.t.Helper()
+	must(f.t, f.pool.QueryRow(f.t.Context(), sql, args...).Scan(&n))
+	return n
+}
+
+// provider answers as a test says, and counts.
+type provider struct {
+	authorise func(context.Context, payments.AuthoriseRequest) (string, error)
+
+	mu    sync.Mutex
+	calls map[string]int
+}
+
+func (p *provider) count(what, order string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.calls == nil {
+		p.calls = make(map[string]int)
+	}
+	p.calls[what+" "+order]++
+	p.calls[what]++
+}
+
+func (p *provider) called(what string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.calls[what]
+}
+
+func (p *provider) Authorise(ctx context.Context, r payments.AuthoriseRequest) (string, error) {
+	p.count("authorise", r.Order)
+	if p.authorise == nil {
+		return "ref " + r.Order, nil
+	}
+	return p.authorise(ctx, r)
+}
+
+func (p *provider) Capture(_ context.Context, r payments.CaptureRequest) error {
+	p.count("capture", r.Order)
+	return nil
+}
+
+func (p *provider) Void(_ context.Context, r payments.VoidRequest) error {
+	p.count("void", r.Order)
+	return nil
+}
+
+func (p *provider) Refund(_ context.Context, r payments.RefundRequest) error {
+	p.count("refund", r.Order)
+	return nil
+}
+
+var errBroken = errors.New("out of order")
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func logger(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+// figure returns the value of a gauge.
+func figure(t *testing.T, from prometheus.Gatherer, name string) int {
+	t.Helper()
+	families, err := from.Gather()
+	must(t, err)
+	for _, m := range families {
+		if m.GetName() == name {
+			return int(m.GetMetric()[0].GetGauge().GetValue())
+		}
+	}
+	t.Fatalf("there is no figure %s", name)
+	return 0
+}
+
+// background runs something until the test ends.
+func background(t *testing.T, run func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("in the background: %v", err)
+		}
+	})
+}
