@@ -1,0 +1,17 @@
+// Package graph is the GraphQL face of Millrace.
+//
+// The schema is in schema/, one file a module. [NewHandler] serves it over HTTP (POST and GET), server-sent events and
+// WebSocket. A request goes through these steps, and everything up to the last happens before any resolver runs:
+//
+//	transport   reads the request and refuses what is too large or not well-formed   http.go, sse.go, websocket.go
+//	identity    who asks, and the position that the answer must show                 auth.go, position.go
+//	prepare     parses, validates and measures the operation                         prepare.go, limits.go
+//	admission   may refuse the operation: 503 or 429                                 handler.go (Options.Admit)
+//	resolvers   read the read models, or hand a command to commands                  one file a module
+//
+// Resolvers know the other parts of Millrace by the small interfaces in deps.go. What several objects of an answer need
+// from a read model is announced first and read together (loader.go). What goes wrong is turned into what clients may see
+// in one place (errors.go).
+package graph
+
+//go:generate go tool gqlgen generate

@@ -1,0 +1,196 @@
+package graph
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/99designs/gqlgen/graphql/executor"
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/vektah/gqlparser/v2/ast"
+
+	"github.com/millrace/millrace/graph/generated"
+	"github.com/millrace/millrace/graph/graphiql"
+)
+
+// Path is where the API is.
+const Path = "/graphql"
+
+// Options are the face's settings. The zero Options are safe: nobody is staff, no introspection, no GraphiQL.
+type Options struct {
+	// StaffToken is what staff send as Authorization: Bearer <token>; "" makes nobody staff.
+	StaffToken string
+	// Limits bound what one request may ask for.
+	Limits Limits
+	// Introspection lets clients read the schema.
+	Introspection bool
+	// GraphiQL serves a page at / to try the API from.
+	GraphiQL bool
+	// Origins are those, beside the server's own, from which browsers may open WebSockets, for example
+	// https://shop.example; "*" means all.
+	Origins []string
+	// Admit, if not nil, is asked about each operation before any of it runs. An *Error with the code RateLimited,
+	// Overloaded or Unavailable is answered with 429 or 503 and Retry-After.
+	Admit func(ctx context.Context, op Operation) error
+	// Timeout bounds a query or mutation; 0 means 30 s.
+	Timeout time.Duration
+	// Logger is nil for slog.Default.
+	Logger *slog.Logger
+	// Metrics registers the face's metrics; nil keeps them out of sight.
+	Metrics prometheus.Registerer
+}
+
+// Operation is what is known of a request before it runs.
+type Operation struct {
+	// Kind is query, mutation or subscription.
+	Kind string
+	// Name is the operation's name, "" if it has none.
+	Name string
+	// Fields are the names of its root fields, in order.
+	Fields []string
+	// Complexity is what [Limits] measures.
+	Complexity int
+	// Staff says that the staff token came with it.
+	Staff bool
+}
+
+// Handler serves the API at [Path] and, where that is on, GraphiQL at /.
+type Handler struct {
+	deps    Deps
+	options Options
+	mux     *http.ServeMux
+	schema  *ast.Schema
+	exec    *executor.Executor
+	// documents are those that were valid, by their text.
+	documents *lru.Cache[string, *ast.QueryDocument]
+	hub       *hub
+	metrics   metrics
+
+	// draining is closed by Drain. streams counts the connections that wait for it.
+	draining  chan struct{}
+	drainOnce sync.Once
+	streams   sync.WaitGroup
+}
+
+// NewHandler returns the face of the parts, or an error that says which of them is missing.
+func NewHandler(d Deps, o Options) (*Handler, error) {
+	if err := d.check(); err != nil {
+		return nil, err
+	}
+	o.Limits = o.Limits.withDefaults()
+	o.Timeout = cmp.Or(o.Timeout, 30*time.Second)
+	o.Logger = cmp.Or(o.Logger, slog.Default())
+	documents, err := lru.New[string, *ast.QueryDocument](cachedDocuments)
+	if err != nil {
+		return nil, err
+	}
+	h := &Handler{deps: d, options: o, mux: http.NewServeMux(), documents: documents, draining: make(chan struct{})}
+	h.hub = newHub(d.Feed)
+	h.metrics = newMetrics(o.Metrics)
+	h.schema = schema()
+	h.exec = executor.New(generated.NewExecutableSchema(generated.Config{Schema: h.schema, Resolvers: &resolver{
+		Deps: d, hub: h.hub, translate: h.translate, recovered: h.recovered,
+	}}))
+	h.exec.SetErrorPresenter(func(ctx context.Context, err error) *graphqlError { return h.present(ctx, err) })
+	h.exec.SetRecoverFunc(h.recovered)
+
+	h.mux.HandleFunc(Path, h.serveGraphQL)
+	if o.GraphiQL {
+		h.mux.Handle("/", graphiql.Handler(Path))
+	}
+	return h, nil
+}
+
+// schema returns the schema without what the parser's prelude adds to it and this face does not do.
+func schema() *ast.Schema {
+	s := *generated.NewExecutableSchema(generated.Config{}).Schema()
+	s.Directives = maps.Clone(s.Directives)
+	delete(s.Directives, "defer")
+	return &s
+}
+
+func (h *Handler) recovered(ctx context.Context, cause any) error {
+	return recovered(ctx, h.options.Logger, cause)
+}
+
+// ServeHTTP serves the API and GraphiQL.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.ServeHTTP(w, r) }
+
+// Drain ends all subscriptions, so that their clients connect elsewhere: sockets with 1001, event streams by their end.
+// It returns when they are closed, or with the error of ctx. Requests are not its concern: the server waits for them.
+func (h *Handler) Drain(ctx context.Context) error {
+	h.drainOnce.Do(func() { close(h.draining) })
+	done := make(chan struct{})
+	go func() {
+		h.streams.Wait()
+		h.hub.close()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// stream counts a connection that Drain waits for; it reports false once Drain has been called.
+func (h *Handler) stream() (leave func(), ok bool) {
+	h.streams.Add(1)
+	select {
+	case <-h.draining:
+		h.streams.Done()
+		return nil, false
+	default:
+		h.metrics.streams.Inc()
+		return func() {
+			h.metrics.streams.Dec()
+			h.streams.Done()
+		}, true
+	}
+}
+
+// allowedOrigin reports whether a browser may open a WebSocket from where it says that it is.
+func (h *Handler) allowedOrigin(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true // no browser
+	}
+	for _, o := range h.options.Origins {
+		if o == "*" || o == origin {
+			return true
+		}
+	}
+	u, err := url.Parse(origin)
+	return err == nil && u.Host == r.Host
+}
+
+// retryAfter is what a refused client is told when the reason knows no better.
+const retryAfter = time.Second
+
+// refusal returns the part of err that says that an operation is not to run now.
+func refusal(err error) (*Error, bool) {
+	var e *Error
+	if !errors.As(err, &e) {
+		return nil, false
+	}
+	switch e.Code {
+	case RateLimited, Overloaded, Unavailable:
+		return e, true
+	default:
+		return e, false
+	}
+}
+
+// identityMiddleware is what field middlewares are where there are none.
+func identityMiddleware(ctx context.Context, next graphql.Resolver) (any, error) { return next(ctx) }
+
+func rootIdentity(ctx context.Context, next graphql.RootResolver) graphql.Marshaler { return next(ctx) }

@@ -1,0 +1,241 @@
+package graph
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/gqlerror"
+)
+
+// writeTimeout is how long a client may take to receive an answer, or one event of a stream.
+const writeTimeout = 30 * time.Second
+
+// serveGraphQL serves one request of any transport.
+func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
+	defer h.lastResort(w, r)
+	if isUpgrade(r.Header) {
+		h.serveSocket(w, r)
+		return
+	}
+	w.Header().Add("Vary", "Accept, Authorization, "+positionHeader)
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	want := negotiate(r.Header.Values("Accept"))
+	if want == mediaNone {
+		h.answerMalformed(w, mediaJSON, &malformed{http.StatusNotAcceptable,
+			"Accept must allow application/json, application/graphql-response+json or text/event-stream"})
+		return
+	}
+	in, err := h.read(w, r)
+	if bad := (*malformed)(nil); errors.As(err, &bad) {
+		h.answerMalformed(w, want, bad)
+		return
+	}
+	in.streaming = want == mediaEvents
+	id, denied := h.identify(r.Header)
+	var p *prepared
+	var errs gqlerror.List
+	if denied != nil {
+		errs = gqlerror.List{coded(denied.Code, denied.Message)}
+	} else if p, errs = h.prepare(r.Context(), id, in); errs == nil {
+		if in.readOnly && p.op.Operation.Operation == ast.Mutation {
+			w.Header().Set("Allow", http.MethodPost)
+			h.answerMalformed(w, want, &malformed{http.StatusMethodNotAllowed, "a mutation must be sent by POST"})
+			return
+		}
+		if err := h.admit(p); err != nil {
+			h.answerRefused(w, want, err)
+			return
+		}
+	}
+	switch {
+	case want == mediaEvents:
+		h.serveEvents(w, r, p, errs)
+	case errs != nil:
+		h.answerErrors(w, want, errs)
+	default:
+		h.answer(w, want, in, p)
+	}
+}
+
+func (h *Handler) read(w http.ResponseWriter, r *http.Request) (request, error) {
+	switch r.Method {
+	case http.MethodPost:
+		return h.readPost(w, r)
+	case http.MethodGet, http.MethodHead:
+		return readGet(r)
+	default:
+		w.Header().Set("Allow", "GET, HEAD, POST")
+		return request{}, &malformed{http.StatusMethodNotAllowed, "the method must be POST or GET"}
+	}
+}
+
+// admit asks whether an operation may run now.
+func (h *Handler) admit(p *prepared) *Error {
+	if h.options.Admit == nil {
+		return nil
+	}
+	err := h.options.Admit(p.ctx, p.Operation)
+	if err == nil {
+		return nil
+	}
+	if e, ok := refusal(err); ok {
+		return e
+	}
+	h.options.Logger.WarnContext(p.ctx, "operation refused", "correlation", p.call.correlation, "operation", p.call.name, "error", err)
+	return problem(Unavailable, "the shop cannot take this now; nothing has happened, try again")
+}
+
+// answer runs a query or a mutation.
+func (h *Handler) answer(w http.ResponseWriter, want media, in request, p *prepared) {
+	var response *graphql.Response
+	h.each(p, func(r *graphql.Response) { response = r })
+	if reached := p.call.reached(); reached > 0 {
+		w.Header().Set(positionHeader, positionText(reached))
+	}
+	if p.public && in.readOnly && len(response.Errors) == 0 {
+		w.Header().Set("Cache-Control", "no-cache") // may be kept, must be asked for again
+	}
+	status := http.StatusOK
+	switch {
+	case p.call.nothingRan():
+		status = http.StatusServiceUnavailable
+		w.Header().Set("Retry-After", seconds(retryAfter))
+	case want == mediaGraphQL && len(response.Data) == 0:
+		status = http.StatusInternalServerError
+	}
+	h.write(w, want, status, response)
+}
+
+// answerErrors answers a request that was understood and cannot be run.
+func (h *Handler) answerErrors(w http.ResponseWriter, want media, errs gqlerror.List) {
+	status := http.StatusOK
+	if want == mediaGraphQL {
+		status = statusOf(errs)
+	}
+	if status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="millrace"`)
+	}
+	h.write(w, want, status, &graphql.Response{Errors: errs})
+}
+
+func statusOf(errs gqlerror.List) int {
+	switch Code(fmt.Sprint(errs[0].Extensions["code"])) {
+	case Unauthenticated:
+		return http.StatusUnauthorized
+	case Internal:
+		return http.StatusInternalServerError
+	default:
+		return http.StatusBadRequest
+	}
+}
+
+// answerRefused answers a request that was refused before it ran, with the same status for every client.
+func (h *Handler) answerRefused(w http.ResponseWriter, want media, err *Error) {
+	status := http.StatusServiceUnavailable
+	switch err.Code {
+	case RateLimited:
+		status = http.StatusTooManyRequests
+	case Overloaded, Unavailable:
+	default: // the hook has another reason: a request error
+		h.answerErrors(w, plain(want), gqlerror.List{coded(err.Code, err.Message)})
+		return
+	}
+	w.Header().Set("Retry-After", seconds(err.RetryAfter))
+	h.write(w, plain(want), status, &graphql.Response{Errors: gqlerror.List{coded(err.Code, err.Message)}})
+}
+
+func (h *Handler) answerMalformed(w http.ResponseWriter, want media, bad *malformed) {
+	h.write(w, plain(want), bad.status, &graphql.Response{Errors: gqlerror.List{coded(BadUserInput, bad.message)}})
+}
+
+// plain is the form of an answer that is no stream.
+func plain(want media) media {
+	if want == mediaEvents {
+		return mediaJSON
+	}
+	return want
+}
+
+// seconds writes a duration as Retry-After wants it: whole seconds, at least one.
+func seconds(d time.Duration) string {
+	if d <= 0 {
+		d = retryAfter
+	}
+	return strconv.Itoa(max(1, int(math.Ceil(d.Seconds()))))
+}
+
+func positionText(p int64) string { return strconv.FormatInt(p, 10) }
+
+func (h *Handler) write(w http.ResponseWriter, want media, status int, response *graphql.Response) {
+	body := h.encode(response)
+	w.Header().Set("Content-Type", want.contentType())
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	// A server that cannot set deadlines has none to be set.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that has gone needs no answer
+}
+
+// encode counts a response's errors and writes it as JSON. The data is JSON already, so that it is not gone through again.
+func (h *Handler) encode(r *graphql.Response) []byte {
+	h.metrics.answered(r)
+	var b bytes.Buffer
+	b.Grow(len(r.Data) + 64)
+	b.WriteByte('{')
+	field := func(name string, value any) {
+		text, err := json.Marshal(value)
+		if err != nil {
+			panic(err) // strings, numbers and their maps can always be encoded
+		}
+		if b.Len() > 1 {
+			b.WriteByte(',')
+		}
+		b.WriteString(`"` + name + `":`)
+		b.Write(text)
+	}
+	if len(r.Errors) > 0 {
+		field("errors", r.Errors)
+	}
+	if len(r.Data) > 0 {
+		if b.Len() > 1 {
+			b.WriteByte(',')
+		}
+		b.WriteString(`"data":`)
+		b.Write(r.Data)
+	}
+	if len(r.Extensions) > 0 {
+		field("extensions", r.Extensions)
+	}
+	b.WriteByte('}')
+	return b.Bytes()
+}
+
+// lastResort answers after a panic outside of resolvers.
+func (h *Handler) lastResort(w http.ResponseWriter, r *http.Request) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	if err, ok := cause.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(cause)
+	}
+	correlation := newCorrelation()
+	h.options.Logger.ErrorContext(r.Context(), "panic while serving", "correlation", correlation,
+		"panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+	h.write(w, mediaJSON, http.StatusInternalServerError, &graphql.Response{Errors: gqlerror.List{internal(correlation)}})
+}
+
+func isUpgrade(header http.Header) bool {
+	return strings.EqualFold(header.Get("Upgrade"), "websocket")
+}

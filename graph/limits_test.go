@@ -1,0 +1,163 @@
+package graph_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/graph"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// TestRefusals checks the messages of everything that is refused, word for word, and that nothing of it runs.
+func TestRefusals(t *testing.T) {
+	s := newShop(t)
+	_, base := face(t, s, graph.Options{})
+	deep := "{ product(slug: \"x\") " + strings.Repeat("{ variants { product ", 6) + "{ id }" + strings.Repeat(" } }", 6) + " }"
+	aliases := "{" + strings.Repeat(" x%d: __typename", 101) + " }"
+	for i := range 101 {
+		aliases = strings.Replace(aliases, "%d", fmt.Sprint(i), 1)
+	}
+	bomb := "query { ...f0 }"
+	for i := range 30 {
+		bomb += fmt.Sprintf(" fragment f%d on Query { ...f%d a%d: products { totalCount } ...f%d }", i, i+1, i, i+1)
+	}
+	bomb += " fragment f30 on Query { products { totalCount } }"
+	cases := []struct{ name, query string }{
+		{"empty", ` `},
+		{"syntax", `{ products`},
+		{"comment only", `# nothing`},
+		{"no such field", `{ product(slug: "x") { colour } }`},
+		{"no such argument", `{ products(size: 1) { totalCount } }`},
+		{"no selection", `{ products }`},
+		{"deep", deep},
+		{"aliases", aliases},
+		{"fragment bomb", bomb},
+		{"page", `{ products(first: 101) { totalCount } }`},
+		{"page by variable", `query($n: Int = 500) { products(first: $n) { totalCount } }`},
+		{"page in a fragment", `{ ...f } fragment f on Query { products(last: 1000) { totalCount } }`},
+		{"negative page", `{ products(last: -1) { totalCount } }`},
+		{"both ends", `{ products(first: 1, last: 1) { totalCount } }`},
+		{"page beyond 32 bits", `{ products(first: 99999999999) { totalCount } }`},
+		{"ids", `{ nodes(ids: [` + strings.Repeat(`"x",`, 101) + `]) { id } }`},
+		{"complexity", `{ products(first: 100) { nodes { variants { sku product { variants { sku product { variants { sku } } } } } } } }`},
+		{"tokens", `{ products { ` + strings.Repeat("totalCount ", 2000) + ` } }`},
+		{"introspection", `{ __schema { types { name } } }`},
+		{"introspection by type", `{ __type(name: "Query") { name } }`},
+		{"defer", `{ ...f @defer } fragment f on Query { products { totalCount } }`},
+		{"subscription", `subscription { stockChanged(skus: ["A"]) { sku } }`},
+		{"two operations", `query A { __typename } query B { __typename }`},
+		{"cursor", `{ products(after: "!!!") { totalCount } }`},
+		{"product without key", `{ product { id } }`},
+		{"product with both", `{ product(id: "x", slug: "y") { id } }`},
+		{"decimal", `{ products(filter: {minPrice: "1.234"}) { totalCount } }`},
+		{"decimal as number", `{ products(filter: {minPrice: 1.5}) { totalCount } }`},
+		{"date", `{ salesReport(from: "yesterday", to: "2026-01-01T00:00:00Z", groupBy: DAY) { key } }`},
+		{"orders", `{ orders { totalCount } }`},
+		{"sales", `{ salesReport(from: "2026-01-01T00:00:00Z", to: "2026-01-02T00:00:00Z", groupBy: DAY) { key } }`},
+		{"projections", `{ projections { name } }`},
+		{"events", `{ events { pageInfo { hasNextPage } } }`},
+		{"fulfil", `mutation { orderFulfill(input: {orderId: "x"}) { position } }`},
+		{"create", `mutation { productCreate(input: {title: "x", variants: []}) { position } }`},
+		{"update", `mutation { productUpdate(input: {id: "x"}) { position } }`},
+		{"price", `mutation { variantPriceChange(input: {sku: "x", price: "1"}) { position } }`},
+		{"receive", `mutation { stockReceive(input: {sku: "x", quantity: 1}) { position } }`},
+		{"adjust", `mutation { stockAdjust(input: {sku: "x", delta: 1, reason: "y"}) { position } }`},
+	}
+	var got bytes.Buffer
+	for _, c := range cases {
+		a := ask(t, base, c.query, nil)
+		fmt.Fprintf(&got, "%s\n\t%d", c.name, a.status)
+		for _, e := range a.Errors {
+			fmt.Fprintf(&got, " %s: %s\n", e.Extensions["code"], e.Message)
+		}
+	}
+	compareGolden(t, "testdata/refusals.golden", got.Bytes())
+	for _, what := range []string{"execute", "product list", "product count", "products", "stock", "order list", "sales", "projections", "log"} {
+		if n := s.count(what); n != 0 {
+			t.Errorf("%s ran %d times", what, n)
+		}
+	}
+}
+
+func compareGolden(t *testing.T, file string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("not as in %s (go test -update writes it anew):\n%s", file, got)
+	}
+}
+
+// TestIntrospection checks that the query that tools send passes all limits where introspection is on.
+func TestIntrospection(t *testing.T) {
+	_, base := face(t, newShop(t), graph.Options{Introspection: true})
+	a := ask(t, base, introspection, nil).must(t)
+	if !strings.Contains(a.body, `"checkout"`) {
+		t.Error("the schema has no checkout")
+	}
+	if strings.Contains(a.body, `"defer"`) {
+		t.Error("the schema has @defer, which is not done")
+	}
+	var many strings.Builder
+	for i := range 30 {
+		fmt.Fprintf(&many, "a%d: __schema { types { name } } ", i)
+	}
+	if got := ask(t, base, "{"+many.String()+"}", nil).wrong(t); !strings.Contains(got, "complexity of 15000; at most 10000") {
+		t.Error(got)
+	}
+	if got := ask(t, base, `{ product(slug: "x") { titel } }`, nil).wrong(t); !strings.Contains(got, "Did you mean") {
+		t.Error(got)
+	}
+}
+
+// TestLargestPages checks that pages of the largest size pass the limits, with what storefronts show on them.
+func TestLargestPages(t *testing.T) {
+	_, base := face(t, newShop(t), graph.Options{})
+	ask(t, base, `{ products(first: 100) { totalCount pageInfo { hasNextPage hasPreviousPage startCursor endCursor } edges { cursor node {
+		id slug title description status createdAt updatedAt variants { id sku title available price { amount currency } product { id } } } } } }`, nil).must(t)
+	staff(t, base, `{ orders(first: 100) { nodes { id number status email placedAt total { amount currency } lines {
+		id sku title quantity fulfilled returned unitPrice { amount currency } total { amount } variant { sku } } } } }`, nil).must(t)
+}
+
+// TestValidationTime checks that a document made to be slow to validate is refused quickly.
+func TestValidationTime(t *testing.T) {
+	_, base := face(t, newShop(t), graph.Options{})
+	for name, query := range map[string]string{
+		"repeated field":   "{ " + strings.Repeat("products { totalCount } ", 490) + "}",
+		"spread fragments": "{ " + strings.Repeat("...f ", 600) + "} fragment f on Query { " + strings.Repeat("__typename ", 600) + "}",
+		"nested":           strings.Repeat("{ products ", 660) + strings.Repeat("}", 660),
+		"nested list":      "{ nodes(ids: " + strings.Repeat("[", 950) + strings.Repeat("]", 950) + ") { id } }",
+	} {
+		began := time.Now()
+		ask(t, base, query, nil)
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%s: it took %s", name, took)
+		} else {
+			t.Logf("%s: %s", name, took)
+		}
+	}
+}
+
+// introspection is what GraphiQL and code generators send.
+const introspection = `query IntrospectionQuery { __schema { description queryType { name } mutationType { name } subscriptionType { name }
+	types { ...FullType } directives { name description isRepeatable locations args(includeDeprecated: true) { ...InputValue } } } }
+fragment FullType on __Type { kind name description specifiedByURL
+	fields(includeDeprecated: true) { name description args(includeDeprecated: true) { ...InputValue } type { ...TypeRef } isDeprecated deprecationReason }
+	inputFields(includeDeprecated: true) { ...InputValue } interfaces { ...TypeRef }
+	enumValues(includeDeprecated: true) { name description isDeprecated deprecationReason } possibleTypes { ...TypeRef } }
+fragment InputValue on __InputValue { name description type { ...TypeRef } defaultValue isDeprecated deprecationReason }
+fragment TypeRef on __Type { kind name ofType { kind name ofType { kind name ofType { kind name ofType { kind name ofType { kind name ofType {
+	kind name ofType { kind name ofType { kind name ofType { kind name } } } } } } } } } }`

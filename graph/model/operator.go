@@ -1,0 +1,58 @@
+package model
+
+import (
+	"github.com/millrace/millrace/domain/money"
+	"github.com/millrace/millrace/internal/es"
+)
+
+// Projection is a read model and how far it has come.
+type Projection struct {
+	Name       string
+	Generation int
+	Status     ProjectionStatus
+	Position   int64
+	Lag        int
+	Partitions []*ProjectionPartition
+}
+
+// ProjectionStatus is LIVE, REBUILDING, STOPPED or FAILED.
+type ProjectionStatus string
+
+// ProjectionPartition is how far one part of a read model has come.
+type ProjectionPartition struct {
+	Number        int
+	Position      int64
+	Worker, Error *string
+}
+
+// EventConnection is a page of events.
+type EventConnection struct {
+	Edges    []*EventEdge
+	Nodes    []*es.Event
+	PageInfo PageInfo
+}
+
+// EventEdge is an event in a list.
+type EventEdge struct {
+	Cursor string
+	Node   *es.Event
+}
+
+// SalesGroup is DAY, MONTH, COUNTRY or SKU.
+type SalesGroup string
+
+// ProductSortKey is TITLE, CREATED_AT, PRICE or RELEVANCE.
+type ProductSortKey string
+
+// The keys that a list of products is sorted by where none is given.
+const (
+	SortTitle     ProductSortKey = "TITLE"
+	SortRelevance ProductSortKey = "RELEVANCE"
+)
+
+// SalesRow is the sales of a key.
+type SalesRow struct {
+	Key            string
+	Orders, Units  int
+	Sold, Returned money.Money
+}
