@@ -1,0 +1,97 @@
+package bench
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strings"
+
+	"github.com/millrace/millrace/internal/es"
+)
+
+// noted is the one event of the append benches; stored it has about 300 bytes.
+type noted struct {
+	Text string `json:"text"`
+}
+
+// EventType implements es.Fact.
+func (noted) EventType() string { return "note.noted" }
+
+// notes are streams that count their events.
+var notes = es.NewKind("note", func(n int, _ noted) int { return n + 1 })
+
+var note = noted{Text: strings.Repeat("A millrace feeds the wheel. ", 10)}
+
+// Targets of the append benches, as ratios of events/s and, for the latency, below which it has to stay.
+const (
+	coldTarget    = 4
+	coldP50Target = 1
+	hotTarget     = 25
+)
+
+// appendCold measures commands that each begin a stream. What they decide on is read for them: the writer does not know
+// that their streams are new.
+func appendCold(ctx context.Context, l *lab) ([]Figure, error) {
+	s, err := l.appendOn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ours := side{"millrace", callers, func(ctx context.Context, _ int) error {
+		return s.command(ctx, notes.Stream(rand.Text()))
+	}}
+	plain := side{"one transaction a command", callers, func(ctx context.Context, _ int) error {
+		return s.appendPlainly(ctx, "note-"+rand.Text())
+	}}
+	return compareAppends(ctx, l, "append-cold", ours, plain, func(rate, p50 Figure) []Figure {
+		return []Figure{rate.aiming(coldTarget), p50.aiming(coldP50Target)}
+	})
+}
+
+// appendHot measures commands that all concern one stream.
+func appendHot(ctx context.Context, l *lab) ([]Figure, error) {
+	s, err := l.appendOn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stream := notes.Stream(rand.Text())
+	locked := "note-" + rand.Text()
+	if err := s.makeStreamRow(ctx, locked); err != nil {
+		return nil, err
+	}
+	ours := side{"millrace", callers, func(ctx context.Context, _ int) error { return s.command(ctx, stream) }}
+	plain := side{"one transaction a command, locking the stream", callers, func(ctx context.Context, _ int) error {
+		return s.appendLocking(ctx, locked)
+	}}
+	return compareAppends(ctx, l, "append-hot", ours, plain, func(rate, p50 Figure) []Figure {
+		return []Figure{rate.aiming(hotTarget), p50}
+	})
+}
+
+func compareAppends(ctx context.Context, l *lab, name string, ours, plain side, aim func(rate, p50 Figure) []Figure) ([]Figure, error) {
+	value, baseline, err := alternate(ctx, l.Duration, ours, plain, l.say)
+	if err != nil {
+		return nil, err
+	}
+	// An operation appends one event.
+	rate := newFigure(name, value.rate(), "events/s", Higher).against(baseline.rate())
+	p50 := newFigure(name+"-p50", value.p50(), "ms", Lower).against(baseline.p50())
+	return aim(rate, p50), nil
+}
+
+// command appends one event to a stream through the writer, deciding on its state.
+func (s *appendServer) command(ctx context.Context, stream es.Stream[int]) error {
+	outcome, err := s.writer.Execute(ctx, es.Command{
+		Name: "note", Streams: []string{stream.Name()},
+		Decide: func(d *es.Decision) error {
+			if _, err := es.State(d, stream); err != nil {
+				return err
+			}
+			es.Append(d, stream, note)
+			return nil
+		},
+	})
+	if err == nil && outcome.Events != 1 {
+		err = fmt.Errorf("a command of one event appended %d", outcome.Events)
+	}
+	return err
+}

@@ -1,0 +1,137 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Bench is one thing that can be measured.
+type Bench struct {
+	// Name is what the bench is called on the command line.
+	Name string
+	// About says in a line what is measured against what.
+	About string
+	run   func(context.Context, *lab) ([]Figure, error)
+}
+
+// Benches returns all benches, in the order in which they run: those that share servers stand together.
+func Benches() []Bench {
+	return []Bench{
+		{"append-cold", "64 callers, a new stream a command; against one transaction a command", appendCold},
+		{"append-hot", "64 callers, one stream; against one transaction a command that locks the stream's row", appendHot},
+		{"idle-memory", "memory of an idle millrace up without its servers", idleMemory},
+		{"visible", "from commit to visible in Redis and on the replica, at 1,000 events/s", visible},
+		{"import", "import of a year of invoices with everything running: time, catching up, memory", importOrders},
+		{"replay", "rebuild of all read models after the import; against a SELECT that decodes nothing", replay},
+	}
+}
+
+// Options say what to measure and with what.
+type Options struct {
+	// Names are the benches to run; none: all of them.
+	Names []string
+	// Binary is the millrace binary, run as "up" and other subcommands.
+	Binary string
+	// File is the CSV for the import, plain or gzipped; empty: the day that is shipped with the binary.
+	File string
+	// PostgresURL names a PostgreSQL server to append to instead of a private one. Its user has to be allowed to create
+	// databases, which are dropped afterwards.
+	PostgresURL string
+	// Dir is where private servers keep their data while they run; it should be on a disk, not in memory. Empty: TMPDIR or
+	// /var/tmp.
+	Dir string
+	// Duration is how long a bench measures that does not end by itself; 0 means 15 s.
+	Duration time.Duration
+	// Progress is told what happens; nil: nobody is.
+	Progress io.Writer
+	// Logger takes what the servers and parts have to say; nil means slog.Default().
+	Logger *slog.Logger
+}
+
+// UnknownBenchError says that there is no bench of that name.
+type UnknownBenchError struct{ Name string }
+
+func (e *UnknownBenchError) Error() string {
+	var known []string
+	for _, b := range Benches() {
+		known = append(known, b.Name)
+	}
+	return fmt.Sprintf("there is no bench %q; there are %s", e.Name, strings.Join(known, ", "))
+}
+
+// minDuration leaves rounds in which something can be seen.
+const minDuration = time.Second
+
+// Check returns what is wrong with the options: an [UnknownBenchError], a duration that is too short, a file that is not
+// there.
+func (o Options) Check() error {
+	for _, name := range o.Names {
+		if !slices.ContainsFunc(Benches(), func(b Bench) bool { return b.Name == name }) {
+			return &UnknownBenchError{Name: name}
+		}
+	}
+	if o.Duration != 0 && o.Duration < minDuration {
+		return fmt.Errorf("a bench has to measure for %s at least, not %s", minDuration, o.Duration)
+	}
+	if o.File != "" {
+		if _, err := os.Stat(o.File); err != nil {
+			return fmt.Errorf("the file to import: %w", err)
+		}
+	}
+	return nil
+}
+
+// Run measures. The report holds the figures of the benches that ended before an error did.
+func Run(ctx context.Context, o Options) (report Report, err error) {
+	report.Figures = []Figure{}
+	if err := o.Check(); err != nil {
+		return report, err
+	}
+	if o.Duration == 0 {
+		o.Duration = 15 * time.Second
+	}
+	if o.Progress == nil {
+		o.Progress = io.Discard
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	l, err := openLab(o)
+	if err != nil {
+		return report, err
+	}
+	defer func() { err = errors.Join(err, l.close(context.WithoutCancel(ctx))) }()
+	for _, b := range Benches() {
+		if len(o.Names) > 0 && !slices.Contains(o.Names, b.Name) {
+			continue
+		}
+		l.say("%s: %s%s", b.Name, b.About, busyness())
+		began := time.Now()
+		figures, err := b.run(ctx, l)
+		report.Figures = append(report.Figures, figures...)
+		if err != nil {
+			return report, fmt.Errorf("bench %s: %w", b.Name, err)
+		}
+		l.say("%s took %s", b.Name, time.Since(began).Round(time.Second))
+	}
+	return report, nil
+}
+
+// busyness says how busy the machine is already, where the system tells. Other work takes its share from few processes
+// before it takes it from many, and so from the writer before the baselines.
+func busyness() string {
+	load, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return ""
+	}
+	lastMinute, _, _ := strings.Cut(string(load), " ")
+	return fmt.Sprintf(" (load of the last minute %s, %d CPUs)", lastMinute, runtime.NumCPU())
+}

@@ -1,0 +1,153 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/commands"
+	"github.com/millrace/millrace/domain/inventory"
+	"github.com/millrace/millrace/internal/devstack"
+	"github.com/millrace/millrace/internal/es"
+	"github.com/millrace/millrace/internal/postgres"
+	"github.com/millrace/millrace/internal/projector"
+	"github.com/millrace/millrace/internal/relay"
+	"github.com/millrace/millrace/projections/stock"
+)
+
+// client is what an api process has of a shop: a writer, and readers of the read model of stock.
+type client struct {
+	pool, replica *pgxpool.Pool
+	redis         *redis.Client
+	nats          *nats.Conn
+	writer        *postgres.Writer
+	models        *projector.Models
+	stop          context.CancelFunc
+	running       *errgroup.Group
+}
+
+func openClient(ctx context.Context, l *lab, s *shop) (c *client, err error) {
+	servers, err := devstack.Find(s.data)
+	if err != nil {
+		return nil, err
+	}
+	if len(servers.ReplicaURLs) == 0 {
+		return nil, errors.New("bench: the shop has no replica")
+	}
+	c = &client{running: &errgroup.Group{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.close())
+			c = nil
+		}
+	}()
+	if c.pool, err = newPool(ctx, servers.PostgresURL, writerConnections); err != nil {
+		return c, err
+	}
+	if c.replica, err = newPool(ctx, servers.ReplicaURLs[0], writerConnections); err != nil {
+		return c, err
+	}
+	options, err := redis.ParseURL(servers.RedisURL)
+	if err != nil {
+		return c, errors.New("bench: the address of Redis is not a URL") // without it: it holds a password
+	}
+	c.redis = redis.NewClient(options)
+	if c.nats, err = nats.Connect(servers.NATSURL, nats.Name("millrace bench")); err != nil {
+		return c, fmt.Errorf("bench: connecting to NATS: %w", err)
+	}
+	log, err := postgres.OpenLog(ctx, c.pool, commands.Codec())
+	if err != nil {
+		return c, err
+	}
+	c.writer = postgres.NewWriter(log, postgres.WriterOptions{
+		Categories: commands.Categories(), Log: l.Logger,
+		OnAppend: func(events []es.Event) { relay.Poke(c.nats, events[len(events)-1].Position) },
+	})
+	// Nothing here waits for a position, so that no feed is needed.
+	c.models, err = projector.NewModels(projector.ModelsOptions{
+		Primary: c.pool, Replicas: []*pgxpool.Pool{c.replica}, Redis: c.redis, Info: log.Info(),
+		Projections: []projector.Projection{stock.Projection()}, Logger: l.Logger,
+	})
+	if err != nil {
+		return c, err
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	c.stop = stop
+	c.running.Go(func() error { return c.writer.Run(running) })
+	c.running.Go(func() error { return c.models.Run(running) })
+	return c, nil
+}
+
+func (c *client) close() error {
+	var err error
+	if c.stop != nil {
+		c.stop()
+		err = c.running.Wait()
+	}
+	if c.nats != nil {
+		c.nats.Close()
+	}
+	if c.redis != nil {
+		err = errors.Join(err, c.redis.Close())
+	}
+	for _, pool := range []*pgxpool.Pool{c.pool, c.replica} {
+		if pool != nil {
+			pool.Close()
+		}
+	}
+	return err
+}
+
+// inRedis is what the documents say; a document that is not there has no units.
+func (c *client) inRedis(ctx context.Context, skus []string) (map[string]int, error) {
+	keys := make([]projector.DocKey, len(skus))
+	for i, sku := range skus {
+		name := commands.Stocks.Stream(sku).Name()
+		keys[i] = projector.DocKey{Stream: name, Key: name}
+	}
+	documents, err := c.models.Documents(ctx, stock.Name, keys)
+	if err != nil {
+		return nil, err
+	}
+	units := make(map[string]int, len(skus))
+	for i, document := range documents {
+		if document == nil {
+			continue
+		}
+		var level inventory.State
+		if err := json.Unmarshal(document, &level); err != nil {
+			return nil, fmt.Errorf("the document of %s: %w", skus[i], err)
+		}
+		units[skus[i]] = level.OnHand
+	}
+	return units, nil
+}
+
+// onReplica is what the replica's tables say.
+func (c *client) onReplica(ctx context.Context, skus []string) (map[string]int, error) {
+	var units map[string]int
+	err := c.models.Query(ctx, projector.Need{Projections: []string{stock.Name}}, func(ctx context.Context, s *projector.Snapshot) error {
+		units = make(map[string]int, len(skus))
+		rows, err := s.Query(ctx, `SELECT sku, on_hand FROM stock.levels WHERE sku = ANY ($1)`, skus)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var sku string
+			var onHand int
+			if err := rows.Scan(&sku, &onHand); err != nil {
+				return err
+			}
+			units[sku] = onHand
+		}
+		return rows.Err()
+	})
+	return units, err
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/alecthomas/kong"
+	"github.com/lmittmann/tint"
+	"github.com/mattn/go-isatty"
+)
+
+// Exit codes.
+const (
+	exitOK    = 0
+	exitError = 1 // the work failed, or what was checked is wrong
+	exitUsage = 2 // the command line or a setting is wrong
+)
+
+// version is set at build time.
+var version = "development"
+
+// cli is the command line: one field a subcommand.
+type cli struct {
+	Up          upCommand          `cmd:"" help:"Run a whole shop on this machine: private servers, and every role in one process."`
+	API         apiCommand         `cmd:"" name:"api" help:"Serve GraphQL."`
+	Relay       relayCommand       `cmd:"" help:"Copy the log to JetStream."`
+	Worker      workerCommand      `cmd:"" help:"Keep read models; start as many as you like, they share the work."`
+	Process     processCommand     `cmd:"" help:"Do what events ask for: payments and their deadlines."`
+	Import      importCommand      `cmd:"" help:"Import real data through the command path."`
+	Replay      replayCommand      `cmd:"" help:"Rebuild read models from the log while queries go on."`
+	Projections projectionsCommand `cmd:"" help:"List the read models, how far they have come, and who keeps them."`
+	Events      eventsCommand      `cmd:"" help:"Show the log."`
+	Verify      verifyCommand      `cmd:"" help:"Prove that the log, JetStream and the read models agree."`
+	Migrate     migrateCommand     `cmd:"" help:"Bring a database to this release's schema."`
+	Bench       benchCommand       `cmd:"" help:"Measure, each figure against a baseline of the same run."`
+
+	Version kong.VersionFlag `help:"Print the version."`
+	Verbose bool             `short:"v" help:"Log more."`
+}
+
+// console is where a command prints: results to out, progress and logs to err.
+type console struct {
+	out, err io.Writer
+	log      *slog.Logger
+}
+
+// usageError is an error that the caller of the command mends, not the operator of the servers.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+// run is the program without the process: it parses args, runs the subcommand and returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var c cli
+	exited := -1
+	parser, err := kong.New(&c, kong.Name("millrace"),
+		kong.Description("A commerce backend that keeps its footing when the crowd arrives."),
+		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }), kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Vars{"version": version})
+	if err != nil {
+		fmt.Fprintln(stderr, "millrace:", err)
+		return exitUsage
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "millrace: %v\nTry: millrace --help\n", err)
+		return exitUsage
+	}
+	out := &console{out: stdout, err: stderr, log: newLogger(stderr, c.Verbose)}
+	slog.SetDefault(out.log)
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	err = parsed.Run(out)
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage):
+		fmt.Fprintln(stderr, "millrace:", err)
+		return exitUsage
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		fmt.Fprintln(stderr, "millrace: interrupted")
+		return exitError
+	default:
+		fmt.Fprintln(stderr, "millrace:", err)
+		return exitError
+	}
+}
+
+// newLogger logs for people on a terminal and as JSON otherwise.
+func newLogger(w io.Writer, verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	if isTerminal(w) {
+		return slog.New(tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: "15:04:05.000"}))
+	}
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && isatty.IsTerminal(f.Fd())
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/millrace/millrace/commands"
+	"github.com/millrace/millrace/internal/projector"
+	"github.com/millrace/millrace/internal/relay"
+	"github.com/millrace/millrace/processes/payments"
+	"github.com/millrace/millrace/processes/sandbox"
+)
+
+// paymentFlags say how payments are dealt with.
+type paymentFlags struct {
+	PaymentDeadline time.Duration `default:"60s" env:"MILLRACE_PAYMENT_DEADLINE" help:"How long an order waits for its payment."`
+}
+
+// relayCommand is the role that copies the log to JetStream.
+type relayCommand struct {
+	serverFlags
+	drainFlags
+}
+
+// Run works until the process is told to stop.
+func (c *relayCommand) Run(ctx context.Context, out *console) error {
+	return c.role(ctx, c.serverFlags, out, "relay", func(s *shop) error {
+		s.relay()
+		return nil
+	})
+}
+
+// relay starts copying the log. Several relays may run at once; one at a time works.
+func (s *shop) relay() *relay.Relay {
+	r := relay.New(relay.Options{
+		Log: s.log.Undecoded(), Info: s.log.Info(), Epoch: s.log.Epoch, NATS: s.nats, Logger: s.logger, Metrics: s.registry,
+	})
+	s.start(r.Run)
+	return r
+}
+
+// workerCommand is the role that keeps read models.
+type workerCommand struct {
+	serverFlags
+	drainFlags
+	Projection []string `placeholder:"NAME" help:"Keep only this read model; may be repeated."`
+}
+
+// Run works until the process is told to stop.
+func (c *workerCommand) Run(ctx context.Context, out *console) error {
+	projections, err := namedProjections(c.Projection)
+	if err != nil {
+		return err
+	}
+	return c.role(ctx, c.serverFlags, out, "worker", func(s *shop) error { return s.worker(projections) })
+}
+
+func (s *shop) worker(projections []projector.Projection) error {
+	w, err := projector.NewWorker(projector.WorkerOptions{
+		Pool: s.workPool, Redis: s.redis, Feed: s.feed, Log: s.log, Codec: commands.Codec(), Info: s.log.Info(),
+		Projections: projections, Logger: s.logger, Metrics: s.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	s.start(w.Run)
+	return nil
+}
+
+// processCommand is the role that does what events ask for.
+type processCommand struct {
+	serverFlags
+	drainFlags
+	paymentFlags
+}
+
+// Run works until the process is told to stop.
+func (c *processCommand) Run(ctx context.Context, out *console) error {
+	return c.role(ctx, c.serverFlags, out, "process", func(s *shop) error {
+		side, err := s.writeSide(c.PaymentDeadline, nil)
+		if err != nil {
+			return err
+		}
+		models, err := s.models()
+		if err != nil {
+			return err
+		}
+		return s.process(side, models)
+	})
+}
+
+// process starts the process managers.
+func (s *shop) process(side *writeSide, models *projector.Models) error {
+	runner, err := payments.New(payments.Options{
+		Commands: side.app, Reader: s.log, Models: models, Pool: s.workPool, Provider: sandbox.Provider{}, Logger: s.logger,
+		Metrics: payments.NewMetrics(s.registry),
+	})
+	if err != nil {
+		return fmt.Errorf("the payment process: %w", err)
+	}
+	s.start(runner.Run)
+	return nil
+}
+
+// awaitReady returns when every read model can be read.
+func awaitReady(ctx context.Context, models *projector.Models) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for models.Ready(ctx) != nil {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/millrace/millrace/domain/money"
+	"github.com/millrace/millrace/internal/devstack"
+)
+
+// dataFlag names the directory of a running "millrace up".
+type dataFlag struct {
+	Data string `default:".millrace" env:"MILLRACE_DATA" placeholder:"DIR" help:"Data directory of millrace up; servers not named otherwise are found through it."`
+}
+
+// shopFlags are fixed with the log.
+type shopFlags struct {
+	Currency string `env:"MILLRACE_CURRENCY" placeholder:"GBP" help:"The shop's currency, ISO 4217; fixed with the log."`
+	TimeZone string `name:"timezone" env:"MILLRACE_TIMEZONE" placeholder:"Europe/London" help:"The shop's time zone; fixed with the log."`
+}
+
+func (f shopFlags) check() error {
+	if f.Currency != "" {
+		if _, err := money.ParseCurrency(f.Currency); err != nil {
+			return usageError{fmt.Errorf("--currency (MILLRACE_CURRENCY): %w", err)}
+		}
+	}
+	if f.TimeZone != "" {
+		if _, err := time.LoadLocation(f.TimeZone); err != nil {
+			return usageError{fmt.Errorf("--timezone (MILLRACE_TIMEZONE): %w", err)}
+		}
+	}
+	return nil
+}
+
+// serverFlags name the servers of one shop.
+type serverFlags struct {
+	dataFlag
+	shopFlags
+	DatabaseURL string   `env:"MILLRACE_DATABASE_URL" placeholder:"URL" help:"PostgreSQL primary."`
+	ReplicaURLs []string `name:"replica-urls" env:"MILLRACE_REPLICA_URLS" sep:"," placeholder:"URL,..." help:"PostgreSQL read replicas."`
+	RedisURL    string   `env:"MILLRACE_REDIS_URL" placeholder:"URL" help:"Redis; several comma-separated addresses name a cluster."`
+	NATSURL     string   `name:"nats-url" env:"MILLRACE_NATS_URL" placeholder:"URL" help:"NATS with JetStream."`
+	SecretKey   string   `env:"MILLRACE_SECRET_KEY" placeholder:"HEX" help:"Secret key of the installation: 64 hex digits, or @FILE."`
+	OpsAddr     string   `env:"MILLRACE_OPS_ADDR" placeholder:"HOST:PORT" help:"Where to serve /healthz, /readyz and /metrics."`
+}
+
+// resolve fills in what is not named from the running "millrace up" of the data directory.
+func (f *serverFlags) resolve() error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	if f.DatabaseURL == "" {
+		e, err := devstack.Find(f.Data)
+		if err != nil {
+			return usageError{fmt.Errorf("MILLRACE_DATABASE_URL is not set, and no millrace up was found in %s: %w", f.Data, err)}
+		}
+		f.DatabaseURL = e.PostgresURL
+		if len(f.ReplicaURLs) == 0 {
+			f.ReplicaURLs = e.ReplicaURLs
+		}
+		if f.RedisURL == "" {
+			f.RedisURL = e.RedisURL
+		}
+		if f.NATSURL == "" {
+			f.NATSURL = e.NATSURL
+		}
+		if f.SecretKey == "" {
+			f.SecretKey = "@" + secretFile(f.Data)
+		}
+	}
+	return nil
+}
+
+func secretFile(dir string) string { return filepath.Join(dir, "secret.key") }
+
+// secret returns the secret key that the flags name.
+func (f *serverFlags) secret() ([]byte, error) {
+	if f.SecretKey == "" {
+		return nil, usageError{errors.New("MILLRACE_SECRET_KEY is not set: it wraps the keys of personal data and signs access tokens")}
+	}
+	text := f.SecretKey
+	if file, ok := strings.CutPrefix(text, "@"); ok {
+		content, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, usageError{fmt.Errorf("the secret key's file %s does not exist", file)}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading the secret key: %w", err)
+		}
+		text = strings.TrimSpace(string(content))
+	}
+	return parseSecret(text)
+}

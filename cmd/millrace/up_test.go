@@ -1,0 +1,181 @@
+package main
+
+import (
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/internal/devstack/stacktest"
+)
+
+// TestUpServesAShopAndGoesOnWithIt is what a newcomer does: run it, buy something, kill it, run it again.
+func TestUpServesAShopAndGoesOnWithIt(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	env := []string{"MILLRACE_STAFF_TOKEN=" + testStaffToken}
+	up := spawn(t, env, "up", "--data", dir, "--addr", "127.0.0.1:0")
+	url := awaitUp(t, up, dir)
+
+	var list struct {
+		Products struct {
+			TotalCount int
+			Nodes      []struct{ Variants []struct{ SKU string } }
+		}
+	}
+	mustAsk(t, url, `{ products(first: 5, query: "christmas", filter: {inStock: true}) { totalCount nodes { variants { sku } } } }`, nil, &list)
+	if list.Products.TotalCount < 10 {
+		t.Fatalf("the catalogue has %d products for christmas", list.Products.TotalCount)
+	}
+	p := buy(t.Context(), []string{url}, list.Products.Nodes[0].Variants[0].SKU, "first")
+	if p.err != nil || p.number == "" {
+		t.Fatalf("the purchase failed: %+v", p)
+	}
+
+	up.kill()
+	up.start()
+	url = awaitUp(t, up, dir)
+	again := buyCart(t.Context(), url, p.cart, "first")
+	if again.number != p.number {
+		t.Fatalf("after kill -9 the same key got %+v, want order %s", again, p.number)
+	}
+	await(t, "the order to be confirmed", 20*time.Second, func() bool {
+		var found struct {
+			Orders struct{ Nodes []struct{ Number string } }
+		}
+		a, err := ask(t.Context(), url, `{ orders(first: 1, status: CONFIRMED) { nodes { number } } }`, nil)
+		return err == nil && json.Unmarshal(a.Data, &found) == nil && len(found.Orders.Nodes) == 1 && found.Orders.Nodes[0].Number == p.number
+	})
+	replay := spawn(t, nil, "replay", "--all", "--verify", "--data", dir)
+	if <-replay.done; replay.cmd.ProcessState.ExitCode() != exitOK {
+		t.Errorf("replay --verify: %s", replay.out)
+	}
+	second := spawn(t, nil, "up", "--data", dir, "--addr", "127.0.0.1:0")
+	if <-second.done; second.cmd.ProcessState.ExitCode() == exitOK || !strings.Contains(second.out.String(), "in use") {
+		t.Errorf("a second up on the same data said: %s", second.out)
+	}
+	if code := up.stop(); code != exitOK {
+		t.Errorf("up ended with %d when told to stop", code)
+	}
+}
+
+func awaitUp(t *testing.T, up *child, dir string) (url string) {
+	t.Helper()
+	await(t, "up to be ready", 2*time.Minute, func() bool {
+		select {
+		case <-up.done:
+			t.Fatalf("up ended: %s", up.out)
+		default:
+		}
+		content, err := os.ReadFile(filepath.Join(dir, "up.json"))
+		var r running
+		if err != nil || json.Unmarshal(content, &r) != nil || r.PID != up.cmd.Process.Pid {
+			return false
+		}
+		url = r.GraphQLURL
+		return ready(strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/graphql"))
+	})
+	return url
+}
+
+func TestMistakesAreOneSentence(t *testing.T) {
+	t.Parallel()
+	taken, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = taken.Close() })
+	empty := filepath.Join(t.TempDir(), "empty") // nothing is ever made there
+	for _, c := range []struct {
+		name string
+		env  []string
+		args []string
+		want string
+	}{
+		{"a port in use", nil, []string{"up", "--data", empty, "--addr", taken.Addr().String()}, taken.Addr().String()},
+		{"no servers named", nil, []string{"worker", "--data", empty}, "MILLRACE_DATABASE_URL is not set"},
+		{"an unknown projection", nil, []string{"worker", "--data", empty, "--projection", "nonsense"}, `no projection "nonsense"; there are carts`},
+		{"replay of nothing", nil, []string{"replay", "--data", empty}, "--all"},
+		{"an unknown currency", nil, []string{"up", "--data", empty, "--currency", "EURO"}, "MILLRACE_CURRENCY"},
+		{"an unknown time zone", nil, []string{"up", "--data", empty, "--timezone", "Mars/Olympus"}, "MILLRACE_TIMEZONE"},
+		{"an unknown command", nil, []string{"upp"}, "upp"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := spawn(t, c.env, c.args...)
+			<-p.done
+			out := p.out.String()
+			if code := p.cmd.ProcessState.ExitCode(); code != exitUsage || !strings.Contains(out, c.want) {
+				t.Errorf("ended with %d and said %q; want %d and %q", code, out, exitUsage, c.want)
+			}
+		})
+	}
+}
+
+func TestWhatIsFixedWithTheLogCannotBeChanged(t *testing.T) {
+	t.Parallel()
+	e := stacktest.New(t)
+	env := []string{
+		"MILLRACE_DATABASE_URL=" + e.DatabaseURL, "MILLRACE_REDIS_URL=" + e.RedisURL, "MILLRACE_NATS_URL=" + e.NATSURL, "MILLRACE_CURRENCY=EUR",
+	}
+	for _, role := range []string{"worker", "migrate"} {
+		p := spawn(t, env, role)
+		<-p.done
+		if out := p.out.String(); p.cmd.ProcessState.ExitCode() != exitUsage || !strings.Contains(out, "currency GBP, which cannot be changed to EUR") {
+			t.Errorf("%s said %q", role, out)
+		}
+	}
+}
+
+// TestAnImportIsKilledAndGoesOn kills an import with kill -9 again and again; in the end the log says what it says after an
+// import that nobody disturbed.
+func TestAnImportIsKilledAndGoesOn(t *testing.T) {
+	t.Parallel()
+	counts := map[bool]map[string]int{}
+	summaries := map[bool]string{}
+	for _, disturbed := range []bool{false, true} {
+		e := stacktest.New(t)
+		env := []string{
+			"MILLRACE_DATABASE_URL=" + e.DatabaseURL, "MILLRACE_REPLICA_URLS=" + strings.Join(e.ReplicaURLs, ","), "MILLRACE_REDIS_URL=" + e.RedisURL,
+			"MILLRACE_NATS_URL=" + e.NATSURL, "MILLRACE_SECRET_KEY=" + strings.Repeat("5a", 32),
+		}
+		spawn(t, env, "relay")
+		spawn(t, env, "worker")
+		args := []string{"import", "orders", "-", "--json", "--rejected", filepath.Join(t.TempDir(), "rejected.csv")}
+		pool := connect(t, e.DatabaseURL)
+		if disturbed {
+			for _, enough := range []int{200, 2000, 4000} {
+				p := spawn(t, env, args...)
+				await(t, "the import to get on", time.Minute, func() bool {
+					select {
+					case <-p.done:
+						return true
+					default:
+						return countEvents(t, pool)[""] >= enough
+					}
+				})
+				p.kill()
+			}
+		}
+		p := spawn(t, env, args...)
+		<-p.done
+		if code := p.cmd.ProcessState.ExitCode(); code != exitOK {
+			t.Fatalf("the import ended with %d: %s", code, p.out)
+		}
+		counts[disturbed] = countEvents(t, pool)
+		_, summary, _ := strings.Cut(p.out.String(), "{\n")
+		summary, _, _ = strings.Cut(summary, `"doneBefore"`)
+		summaries[disturbed] = summary
+	}
+	for eventType, want := range counts[false] {
+		if got := counts[true][eventType]; got != want {
+			t.Errorf("%d events %s, want %d", got, eventType, want)
+		}
+	}
+	if summaries[true] != summaries[false] || summaries[true] == "" {
+		t.Errorf("the summary was\n%s\nwant\n%s", summaries[true], summaries[false])
+	}
+}

@@ -1,0 +1,296 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/commands"
+	"github.com/millrace/millrace/domain/money"
+	"github.com/millrace/millrace/internal/es"
+	"github.com/millrace/millrace/internal/feed"
+	"github.com/millrace/millrace/internal/jetstreamlog"
+	"github.com/millrace/millrace/internal/postgres"
+	"github.com/millrace/millrace/internal/projector"
+	"github.com/millrace/millrace/internal/relay"
+	"github.com/millrace/millrace/internal/vault"
+	"github.com/millrace/millrace/migrations"
+	"github.com/millrace/millrace/processes/payments"
+	"github.com/millrace/millrace/projections/carts"
+	"github.com/millrace/millrace/projections/catalogue"
+	"github.com/millrace/millrace/projections/orders"
+	"github.com/millrace/millrace/projections/sales"
+	"github.com/millrace/millrace/projections/stock"
+)
+
+// allProjections are the read models and to-do lists of this release.
+func allProjections() []projector.Projection {
+	return []projector.Projection{
+		carts.Projection(), catalogue.Projection(), orders.Projection(), payments.Projection(), sales.Projection(), stock.Projection(),
+	}
+}
+
+// namedProjections returns the projections with the names, all if there are none.
+func namedProjections(names []string) ([]projector.Projection, error) {
+	all := allProjections()
+	if len(names) == 0 {
+		return all, nil
+	}
+	var known []string
+	for _, p := range all {
+		known = append(known, p.Name)
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return nil, usageError{fmt.Errorf("there is no projection %q; there are %s", name, strings.Join(known, ", "))}
+		}
+	}
+	return slices.DeleteFunc(all, func(p projector.Projection) bool { return !slices.Contains(names, p.Name) }), nil
+}
+
+// shop is one process's connections to the servers of a shop, and the parts that its roles share.
+type shop struct {
+	flags    serverFlags
+	logger   *slog.Logger
+	registry *prometheus.Registry
+
+	commandPool *pgxpool.Pool // the write path's own: no read or projection can starve it
+	workPool    *pgxpool.Pool // projections, relay, processes
+	readPool    *pgxpool.Pool // reads that no replica could answer
+	replicas    []*pgxpool.Pool
+	redis       redis.UniversalClient
+	nats        *nats.Conn
+
+	log  *postgres.Log
+	feed *feed.Feed
+	// background is what has to run for the shop's parts to work, until close.
+	background *errgroup.Group
+	stop       context.CancelFunc
+	ctx        context.Context // ends when one of them has ended
+	metrics    *projector.Metrics
+}
+
+const (
+	commandConnections = 8
+	workConnections    = 40
+	readConnections    = 16
+)
+
+// openShop connects to the servers and waits for their schema. What it starts runs until close, beyond ctx: a
+// role drains while its parts still work.
+func openShop(ctx context.Context, f serverFlags, logger *slog.Logger) (opened *shop, err error) {
+	if err := f.resolve(); err != nil {
+		return nil, err
+	}
+	s := &shop{flags: f, logger: logger, registry: prometheus.NewRegistry()}
+	s.metrics = projector.NewMetrics(s.registry)
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	if s.commandPool, err = openPool(f.DatabaseURL, commandConnections, "MILLRACE_DATABASE_URL"); err != nil {
+		return nil, err
+	}
+	if s.workPool, err = openPool(f.DatabaseURL, workConnections, "MILLRACE_DATABASE_URL"); err != nil {
+		return nil, err
+	}
+	if s.readPool, err = openPool(f.DatabaseURL, readConnections, "MILLRACE_DATABASE_URL"); err != nil {
+		return nil, err
+	}
+	for _, url := range f.ReplicaURLs {
+		replica, err := openPool(url, 2*readConnections, "MILLRACE_REPLICA_URLS")
+		if err != nil {
+			return nil, err
+		}
+		s.replicas = append(s.replicas, replica)
+	}
+	if s.redis, err = openRedis(f.RedisURL); err != nil {
+		return nil, err
+	}
+	if f.NATSURL == "" {
+		return nil, usageError{errors.New("MILLRACE_NATS_URL is not set")}
+	}
+	if s.nats, err = jetstreamlog.Connect(f.NATSURL, logger); err != nil {
+		return nil, usageError{fmt.Errorf("MILLRACE_NATS_URL: %w", err)}
+	}
+	if s.log, err = awaitLog(ctx, s.workPool, logger); err != nil {
+		return nil, err
+	}
+	if err := checkSettings(s.log.Info(), f.shopFlags); err != nil {
+		return nil, err
+	}
+	s.feed = feed.New(feed.Options{
+		Log: s.log, Info: s.log.Info(), Epoch: s.log.Epoch, Codec: commands.Codec(), NATS: s.nats, Logger: logger, Metrics: s.registry,
+	})
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.background, s.ctx = errgroup.WithContext(background)
+	s.stop = stop
+	s.start(s.feed.Run)
+	select {
+	case <-s.feed.Ready():
+		return s, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// start runs a part until close.
+func (s *shop) start(run func(context.Context) error) {
+	s.background.Go(func() error { return run(s.ctx) })
+}
+
+// failed is closed when a part that has to run has ended.
+func (s *shop) failed() <-chan struct{} { return s.ctx.Done() }
+
+// close stops the parts and returns what made one of them fail.
+func (s *shop) close() error {
+	var err error
+	if s.stop != nil {
+		s.stop()
+		err = s.background.Wait()
+	}
+	for _, pool := range append([]*pgxpool.Pool{s.commandPool, s.workPool, s.readPool}, s.replicas...) {
+		if pool != nil {
+			pool.Close()
+		}
+	}
+	if s.redis != nil {
+		err = errors.Join(err, s.redis.Close())
+	}
+	if s.nats != nil {
+		s.nats.Close()
+	}
+	return err
+}
+
+func openPool(url string, connections int32, setting string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("%s: %w", setting, err)}
+	}
+	config.MaxConns = connections
+	config.ConnConfig.ConnectTimeout = 3 * time.Second
+	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	config.ConnConfig.RuntimeParams["application_name"] = "millrace"
+	pool, err := pgxpool.NewWithConfig(context.Background(), config)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", setting, err)
+	}
+	return pool, nil
+}
+
+func openRedis(urls string) (redis.UniversalClient, error) {
+	if urls == "" {
+		return nil, usageError{errors.New("MILLRACE_REDIS_URL is not set")}
+	}
+	var addrs []string
+	var first *redis.Options
+	for url := range strings.SplitSeq(urls, ",") {
+		o, err := redis.ParseURL(url)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("MILLRACE_REDIS_URL: %w", err)}
+		}
+		if first == nil {
+			first = o
+		}
+		addrs = append(addrs, o.Addr)
+	}
+	return redis.NewUniversalClient(&redis.UniversalOptions{
+		Addrs: addrs, Username: first.Username, Password: first.Password, DB: first.DB, TLSConfig: first.TLSConfig,
+		DialTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second, MaxRetries: 1,
+		ContextTimeoutEnabled: true, // a server that hangs must not cost more than the caller allows
+	}), nil
+}
+
+// awaitLog opens the log, waiting until "up" or "migrate" has made it.
+func awaitLog(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) (*postgres.Log, error) {
+	said := ""
+	for {
+		log, err := postgres.OpenLog(ctx, pool, commands.Codec())
+		if err == nil {
+			err = migrations.Check(ctx, pool)
+		}
+		if err == nil {
+			return log, nil
+		}
+		if said != err.Error() {
+			said = err.Error()
+			logger.Info("waiting for the database", "reason", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+func checkSettings(log es.Log, f shopFlags) error {
+	if f.Currency != "" && !strings.EqualFold(f.Currency, log.Currency) {
+		return usageError{&migrations.SettingsError{Setting: "currency", Log: log.Currency, Asked: f.Currency}}
+	}
+	if f.TimeZone != "" && f.TimeZone != log.TimeZone {
+		return usageError{&migrations.SettingsError{Setting: "time zone", Log: log.TimeZone, Asked: f.TimeZone}}
+	}
+	return nil
+}
+
+// models starts the reading side of the projections.
+func (s *shop) models() (*projector.Models, error) {
+	m, err := projector.NewModels(projector.ModelsOptions{
+		Primary: s.readPool, Replicas: s.replicas, Redis: s.redis, Feed: s.feed, Info: s.log.Info(),
+		Projections: allProjections(), Logger: s.logger, Metrics: s.metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.start(m.Run)
+	return m, nil
+}
+
+// writeSide is what decides commands in this process.
+type writeSide struct {
+	app    *commands.App
+	writer *postgres.Writer
+	vault  *vault.Vault
+}
+
+// writeSide starts the write side. Offer, if not nil, hands what was committed to a relay of this process.
+func (s *shop) writeSide(paymentDeadline time.Duration, offer func([]es.Event)) (*writeSide, error) {
+	if paymentDeadline <= 0 {
+		return nil, usageError{fmt.Errorf("--payment-deadline (MILLRACE_PAYMENT_DEADLINE) must be above zero, not %s", paymentDeadline)}
+	}
+	secret, err := s.flags.secret()
+	if err != nil {
+		return nil, err
+	}
+	side := &writeSide{}
+	if side.vault, err = vault.New(vault.Options{Pool: s.commandPool, Secret: secret}); err != nil {
+		return nil, err
+	}
+	if offer == nil {
+		offer = func(events []es.Event) { relay.Poke(s.nats, events[len(events)-1].Position) }
+	}
+	side.writer = postgres.NewWriter(s.log.On(s.commandPool), postgres.WriterOptions{
+		Categories: commands.Categories(), Log: s.logger, OnAppend: offer,
+	})
+	s.start(side.writer.Run)
+	side.app, err = commands.New(commands.Dependencies{
+		Executor: side.writer, Reader: s.log, Vault: side.vault, Secret: secret,
+		Currency: money.Currency(s.log.Info().Currency), PaymentDeadline: paymentDeadline,
+	})
+	return side, err
+}
