@@ -75,7 +75,7 @@ func (s *bulkStore) flush(ctx context.Context) error {
 		return nil
 	}
 	for _, f := range s.tx.folds {
-		if err := guarded(func() error { return f.save(ctx) }); err != nil {
+		if err := guarded(func() error { return f.save(ctx, s.tx) }); err != nil {
 			return s.abort(ctx, err)
 		}
 	}

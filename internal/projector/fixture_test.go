@@ -101,10 +101,11 @@ func loadTallies(ctx context.Context, tx *projector.Tx, keys []string) (map[stri
 	return found, err
 }
 
-func saveTallies(_ context.Context, tx *projector.Tx, changed map[string]tally) error {
+func saveTallies(_ context.Context, tx *projector.Tx, changed []projector.Changed[tally]) error {
 	streams, counts := make([]string, 0, len(changed)), make([]int64, 0, len(changed))
 	sums, lasts := make([]int64, 0, len(changed)), make([]int64, 0, len(changed))
-	for stream, t := range changed {
+	for _, c := range changed {
+		stream, t := c.Key, c.State
 		streams, counts, sums, lasts = append(streams, stream), append(counts, t.Count), append(sums, t.Sum), append(lasts, t.Last)
 	}
 	tx.Queue(`INSERT INTO tally.streams SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[])

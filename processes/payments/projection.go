@@ -132,12 +132,13 @@ func foldOrder(o orderRow, e *es.Event) (orderRow, error) {
 	return o, nil
 }
 
-func saveOrders(_ context.Context, tx *projector.Tx, changed map[string]orderRow) error {
+func saveOrders(_ context.Context, tx *projector.Tx, changed []projector.Changed[orderRow]) error {
 	var ids []string
 	var statuses []string
 	var placed, due, abandoned []*time.Time
 	var returned []int64
-	for id, o := range changed {
+	for _, c := range changed {
+		id, o := c.Key, c.State
 		if o.status == "" {
 			continue
 		}
@@ -203,10 +204,11 @@ func foldPayment(p paymentRow, e *es.Event) (paymentRow, error) {
 	return p, nil
 }
 
-func savePayments(_ context.Context, tx *projector.Tx, changed map[string]paymentRow) error {
+func savePayments(_ context.Context, tx *projector.Tx, changed []projector.Changed[paymentRow]) error {
 	var ids, statuses []string
 	var refunded []int64
-	for id, p := range changed {
+	for _, c := range changed {
+		id, p := c.Key, c.State
 		if p.status != "" {
 			ids, statuses, refunded = append(ids, id), append(statuses, string(p.status)), append(refunded, p.refunded)
 		}

@@ -120,13 +120,14 @@ func collect(rows pgx.Rows) (map[string]catalog.State, error) {
 	return products, err
 }
 
-func save(_ context.Context, tx *projector.Tx, changed map[string]catalog.State) error {
+func save(_ context.Context, tx *projector.Tx, changed []projector.Changed[catalog.State]) error {
 	n := len(changed)
 	ids, slugs, statuses := make([]string, 0, n), make([]string, 0, n), make([]string, 0, n)
 	titles, descriptions, searched, documents := make([]string, 0, n), make([]string, 0, n), make([]string, 0, n), make([]string, 0, n)
 	minPrices, created := make([]int64, 0, n), make([]time.Time, 0, n)
 	skus, products, prices := make([]string, 0, n), make([]string, 0, n), make([]int64, 0, n)
-	for id, p := range changed {
+	for _, c := range changed {
+		id, p := c.Key, c.State
 		doc, err := json.Marshal(p)
 		if err != nil {
 			return fmt.Errorf("catalogue: the document of product %s: %w", id, err)

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"time"
 
-	fastjson "github.com/go-json-experiment/json"
+	"github.com/bytedance/sonic"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/millrace/millrace/domain/order"
@@ -28,13 +28,15 @@ func Projection() projector.Projection {
 		Events:  es.TypesOf(order.Events()),
 		Postgres: &projector.Postgres{
 			Schema: []string{
+				// A text, because PostgreSQL would parse each json document as it is written: nothing else costs more there.
 				`CREATE TABLE orders.orders (
 					number    text COLLATE "C" PRIMARY KEY,
 					status    text NOT NULL,
 					subject   text NOT NULL,
 					placed_at timestamptz NOT NULL,
-					document  json NOT NULL
+					document  text NOT NULL
 				) WITH (fillfactor = 80)`,
+				`ALTER TABLE orders.orders ALTER document SET STATISTICS 0`, // no query asks what is in it
 				`CREATE INDEX ON orders.orders (placed_at, number)`,
 				`CREATE INDEX ON orders.orders (status, placed_at, number)`,
 				`CREATE INDEX ON orders.orders (subject, placed_at, number) WHERE subject <> ''`,
@@ -81,24 +83,33 @@ func collect(rows pgx.Rows) (map[string]order.State, error) {
 	return orders, err
 }
 
-func save(_ context.Context, tx *projector.Tx, changed map[string]order.State) error {
+func save(ctx context.Context, tx *projector.Tx, changed []projector.Changed[order.State]) error {
 	n := len(changed)
+	var added [][]any
 	numbers, statuses, subjects := make([]string, 0, n), make([]string, 0, n), make([]string, 0, n)
 	placed, documents := make([]time.Time, 0, n), make([]string, 0, n)
-	for number, o := range changed {
-		document, err := fastjson.Marshal(o) // half of what this model costs in a rebuild
+	for _, c := range changed {
+		number, o := c.Key, c.State
+		document, err := sonic.ConfigStd.Marshal(o) // a quarter of the time of encoding/json, in what a rebuild does most
 		if err != nil {
 			return fmt.Errorf("orders: the document of order %s: %w", number, err)
+		}
+		if c.New && tx.Bulk() {
+			added = append(added, []any{number, string(o.Status), o.Subject, o.PlacedAt, string(document)})
+			continue
 		}
 		numbers, statuses, subjects = append(numbers, number), append(statuses, string(o.Status)), append(subjects, o.Subject)
 		placed, documents = append(placed, o.PlacedAt), append(documents, string(document))
 	}
 	tx.Queue(`INSERT INTO orders.orders (number, status, subject, placed_at, document)
-		SELECT number, status, subject, placed_at, document::json
+		SELECT number, status, subject, placed_at, document
 		FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[]) AS rows(number, status, subject, placed_at, document)
 		ON CONFLICT (number) DO UPDATE SET status = excluded.status, document = excluded.document`,
 		numbers, statuses, subjects, placed, documents)
-	return nil
+	if len(added) == 0 {
+		return nil
+	}
+	return tx.Copy(ctx, "orders.orders", []string{"number", "status", "subject", "placed_at", "document"}, added)
 }
 
 // Model answers queries about orders.

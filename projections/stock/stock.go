@@ -73,12 +73,12 @@ func collect(rows pgx.Rows) (map[string]inventory.State, error) {
 	return levels, err
 }
 
-func save(_ context.Context, tx *projector.Tx, changed map[string]inventory.State) error {
+func save(_ context.Context, tx *projector.Tx, changed []projector.Changed[inventory.State]) error {
 	skus, products := make([]string, 0, len(changed)), make([]string, 0, len(changed))
 	onHand, reserved := make([]int64, 0, len(changed)), make([]int64, 0, len(changed))
-	for sku, l := range changed {
-		skus, products = append(skus, sku), append(products, l.Product)
-		onHand, reserved = append(onHand, int64(l.OnHand)), append(reserved, int64(l.Reserved))
+	for _, c := range changed {
+		skus, products = append(skus, c.Key), append(products, c.State.Product)
+		onHand, reserved = append(onHand, int64(c.State.OnHand)), append(reserved, int64(c.State.Reserved))
 	}
 	tx.Queue(`INSERT INTO stock.levels (sku, product, on_hand, reserved)
 		SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
