@@ -90,16 +90,16 @@ func save(ctx context.Context, tx *projector.Tx, changed []projector.Changed[ord
 	placed, documents := make([]time.Time, 0, n), make([]string, 0, n)
 	for _, c := range changed {
 		number, o := c.Key, c.State
-		document, err := sonic.ConfigStd.Marshal(o) // a quarter of the time of encoding/json, in what a rebuild does most
+		document, err := sonic.ConfigStd.MarshalToString(o) // a quarter of the time of encoding/json, in what a rebuild does most
 		if err != nil {
 			return fmt.Errorf("orders: the document of order %s: %w", number, err)
 		}
 		if c.New && tx.Bulk() {
-			added = append(added, []any{number, string(o.Status), o.Subject, o.PlacedAt, string(document)})
+			added = append(added, []any{number, string(o.Status), o.Subject, o.PlacedAt, document})
 			continue
 		}
 		numbers, statuses, subjects = append(numbers, number), append(statuses, string(o.Status)), append(subjects, o.Subject)
-		placed, documents = append(placed, o.PlacedAt), append(documents, string(document))
+		placed, documents = append(placed, o.PlacedAt), append(documents, document)
 	}
 	tx.Queue(`INSERT INTO orders.orders (number, status, subject, placed_at, document)
 		SELECT number, status, subject, placed_at, document
