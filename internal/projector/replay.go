@@ -112,14 +112,33 @@ func beginBuild(ctx context.Context, o ReplayOptions, replacing bool) (_ *build,
 		return nil, fmt.Errorf("projector: connecting for a rebuild: %w", err)
 	}
 	for i := range o.Projections {
-		if err = b.prepare(ctx, &o.Projections[i]); err != nil {
+		if err = b.lock(ctx, &o.Projections[i]); err != nil {
 			return nil, errors.Join(err, b.end(ctx, true))
 		}
+	}
+	// What is dropped and made are files: side by side it takes as long as the slowest, and not a tenth of a rebuild.
+	numbers := make([]int, len(o.Projections))
+	var group errgroup.Group
+	for i := range o.Projections {
+		group.Go(func() (err error) {
+			numbers[i], err = b.prepare(ctx, &o.Projections[i])
+			return err
+		})
+	}
+	err = group.Wait()
+	for i := range o.Projections {
+		if numbers[i] > 0 {
+			b.fill(&o.Projections[i], numbers[i])
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.end(ctx, true))
 	}
 	return b, nil
 }
 
-func (b *build) prepare(ctx context.Context, p *Projection) error {
+// lock makes this the only rebuild of a projection, until its connection ends.
+func (b *build) lock(ctx context.Context, p *Projection) error {
 	if p.Redis != nil && b.o.Redis == nil {
 		return fmt.Errorf("projector: projection %s keeps documents, and there is no Redis", p.Name)
 	}
@@ -131,37 +150,44 @@ func (b *build) prepare(ctx context.Context, p *Projection) error {
 	case !locked:
 		return fmt.Errorf("projector: %s: %w", p.Name, ErrReplaying)
 	}
+	return nil
+}
+
+// prepare drops old generations of a projection and makes a new one, whose number it returns; 0 if there is none.
+func (b *build) prepare(ctx context.Context, p *Projection) (number int, err error) {
 	if err := ensureGeneration(ctx, b.o.Pool, b.o.Info, p); err != nil {
-		return err
+		return 0, err
 	}
 	if err := b.dropOld(ctx, p); err != nil {
-		return err
+		return 0, err
 	}
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
 	owner := fmt.Sprintf("%s/%d", host, os.Getpid())
-	err = pgx.BeginFunc(ctx, b.o.Pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, b.o.Pool, func(tx pgx.Tx) (err error) {
 		if err := lockGenerations(ctx, tx, b.o.Info, p.Name); err != nil {
 			return err
 		}
-		number, err := createGeneration(ctx, tx, b.o.Info, p, statusBuilding, &owner)
-		b.generations[p.Name] = number
+		number, err = createGeneration(ctx, tx, b.o.Info, p, statusBuilding, &owner)
 		return err
 	})
 	if err != nil {
-		delete(b.generations, p.Name)
-		return fmt.Errorf("projector: preparing the tables of %s: %w", p.Name, err)
+		return 0, fmt.Errorf("projector: preparing the tables of %s: %w", p.Name, err)
 	}
-	number := b.generations[p.Name]
+	return number, nil
+}
+
+// fill has the rebuild fill a generation.
+func (b *build) fill(p *Projection, number int) {
+	b.generations[p.Name] = number
 	if p.Postgres != nil {
 		b.add(p, number, &bulkStore{postgresStore: newPostgresStore(b.o.Pool, p, number, b.o.Info.Partitions, func() {})})
 	}
 	if p.Redis != nil {
 		b.add(p, number, &bulkDocuments{redisStore: newRedisStore(b.o.Redis, p, number, b.o.Info), shelf: p.Redis.newShelf()})
 	}
-	return nil
 }
 
 func (b *build) add(p *Projection, number int, s deferringStore) {
@@ -245,19 +271,24 @@ func (b *build) bulk(ctx context.Context) error {
 
 // analyse gives the planner figures of the new tables before the first query sees them.
 func (b *build) analyse(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
 	for _, s := range b.sinks {
-		if s.projection.Postgres == nil || s.store.name() != storePostgres {
-			continue
+		if s.store.name() == storePostgres {
+			group.Go(func() error { return b.analyseTables(ctx, schemaName(s.projection.Name, s.generation)) })
 		}
-		tables, err := tablesOf(ctx, b.o.Pool, schemaName(s.projection.Name, s.generation))
-		if err != nil {
-			return err
-		}
-		for _, t := range tables {
-			name := pgx.Identifier{schemaName(s.projection.Name, s.generation), t.name}.Sanitize()
-			if _, err := b.o.Pool.Exec(ctx, `ANALYZE `+name); err != nil {
-				return fmt.Errorf("projector: analysing %s: %w", name, err)
-			}
+	}
+	return group.Wait()
+}
+
+func (b *build) analyseTables(ctx context.Context, schema string) error {
+	tables, err := tablesOf(ctx, b.o.Pool, schema)
+	if err != nil {
+		return err
+	}
+	for _, t := range tables {
+		name := pgx.Identifier{schema, t.name}.Sanitize()
+		if _, err := b.o.Pool.Exec(ctx, `ANALYZE `+name); err != nil {
+			return fmt.Errorf("projector: analysing %s: %w", name, err)
 		}
 	}
 	return nil
