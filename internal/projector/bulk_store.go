@@ -12,7 +12,7 @@ import (
 
 // A rebuild commits when it has folded this many events, or holds this many states in memory.
 const (
-	deferredEvents = 100_000
+	deferredEvents = 250_000
 	deferredStates = 5_000
 )
 
