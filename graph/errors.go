@@ -97,6 +97,7 @@ func (h *Handler) translate(ctx context.Context, err error) *gqlerror.Error {
 		own    *Error
 		input  *model.InputError
 		caught *panicked
+		newer  *es.UnknownTypeError
 	)
 	switch {
 	case errors.As(err, &own):
@@ -105,6 +106,8 @@ func (h *Handler) translate(ctx context.Context, err error) *gqlerror.Error {
 		return coded(BadUserInput, input.Message)
 	case errors.As(err, &caught):
 		return internal(caught.correlation)
+	case errors.As(err, &newer): // written by a newer release, which runs beside this one
+		return coded(Unavailable, "a part of what this needs was written by a newer release of the shop; ask again")
 	case errors.Is(err, projector.ErrStale):
 		if p := es.PositionFrom(ctx); p > 0 {
 			return coded(Stale, "what was asked for has not come as far as position "+strconv.FormatInt(p, 10)+" in time; ask again")

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strings"
 	"unsafe"
 
 	"github.com/bytedance/sonic"
@@ -17,22 +18,52 @@ type Fact interface{ EventType() string }
 
 // Codec turns facts into stored data and back.
 type Codec struct {
-	types map[string]reflect.Type
-	names map[string]string
+	types     map[string]reflect.Type
+	names     map[string]string
+	upcasters map[string]upcaster // by the old version's stored name
+}
+
+// upcaster turns a fact of an old version into one of the next.
+type upcaster struct {
+	up   func(any) Fact
+	next string // its stored name
 }
 
 // NewCodec returns a codec for the given facts, one value of each type. It panics when two share a stored name.
 func NewCodec(facts ...any) *Codec {
-	c := &Codec{types: make(map[string]reflect.Type, len(facts)), names: make(map[string]string, len(facts))}
+	c := &Codec{types: make(map[string]reflect.Type, len(facts)), names: make(map[string]string, len(facts)), upcasters: make(map[string]upcaster)}
 	for _, f := range facts {
-		name := f.(Fact).EventType()
-		if other, taken := c.types[name]; taken {
-			panic(fmt.Sprintf("es: %T and %s share the stored name %q", f, other, name))
-		}
-		c.types[name] = reflect.TypeOf(f)
-		c.names[name] = name
+		c.add(f.(Fact))
 	}
 	return c
+}
+
+func (c *Codec) add(f Fact) {
+	name := f.EventType()
+	if other, taken := c.types[name]; taken {
+		panic(fmt.Sprintf("es: %T and %s share the stored name %q", f, other, name))
+	}
+	c.types[name] = reflect.TypeOf(f)
+	c.names[name] = name
+}
+
+// Upcast has the codec decode stored events of an old version, Old, as the next version, New: "order.placed" as
+// "order.placed.v2". New may be old itself and have an upcaster of its own. Nothing stored is rewritten, and an old
+// version is no longer written. It panics when the stored name of Old is taken.
+func Upcast[Old, New Fact](c *Codec, up func(Old) New) {
+	var old Old
+	var next New
+	c.add(old)
+	c.upcasters[old.EventType()] = upcaster{up: func(fact any) Fact { return up(fact.(Old)) }, next: next.EventType()}
+}
+
+// Family returns what the versions of an event type have in common: "order.placed" of "order.placed.v2".
+func Family(eventType string) string {
+	at := strings.LastIndex(eventType, ".v")
+	if at < 0 || at+2 == len(eventType) || strings.Trim(eventType[at+2:], "0123456789") != "" {
+		return eventType
+	}
+	return eventType[:at]
 }
 
 // UnknownTypeError says that this binary has no struct for a stored event.
@@ -46,6 +77,18 @@ func (e *UnknownTypeError) Error() string {
 func (c *Codec) Knows(eventType string) bool {
 	_, ok := c.types[eventType]
 	return ok
+}
+
+// Current returns, by the stored names that the codec knows, the types as which their events are decoded.
+func (c *Codec) Current() map[string]string {
+	current := make(map[string]string, len(c.types))
+	for name := range c.types {
+		current[name] = name
+		for u, old := c.upcasters[name]; old; u, old = c.upcasters[u.next] {
+			current[name] = u.next
+		}
+	}
+	return current
 }
 
 // Name returns a stored name as a string, which is the same one every time for those that the codec knows.
@@ -71,6 +114,9 @@ func (c *Codec) Decode(e *Event) error {
 		return fmt.Errorf("es: decoding %s at position %d: %w", e.Type, e.Position, err)
 	}
 	e.Fact = v.Elem().Interface()
+	for u, old := c.upcasters[e.Type]; old; u, old = c.upcasters[u.next] {
+		e.Fact = u.up(e.Fact)
+	}
 	return nil
 }
 
@@ -81,7 +127,7 @@ func (c *Codec) Encode(fact any) (eventType string, data []byte, err error) {
 		return "", nil, fmt.Errorf("es: %T is not an event", fact)
 	}
 	eventType = f.EventType()
-	if !c.Knows(eventType) {
+	if _, old := c.upcasters[eventType]; old || !c.Knows(eventType) {
 		return "", nil, &UnknownTypeError{Type: eventType}
 	}
 	if data, err = json.Marshal(fact); err != nil {

@@ -133,3 +133,52 @@ func TestAFactOfAnotherKindMakesADecisionImpossible(t *testing.T) {
 		t.Fatalf("got %v, appended %v", d.Err(), d.Appended())
 	}
 }
+
+// addedV2 counts in another unit; addedV3 says which.
+type (
+	addedV2 struct{ Tenths int }
+	addedV3 struct {
+		Amount int
+		Unit   string
+	}
+)
+
+func (addedV2) EventType() string { return "count.added.v2" }
+func (addedV3) EventType() string { return "count.added.v3" }
+
+func TestUpcasting(t *testing.T) {
+	t.Parallel()
+	c := NewCodec(addedV3{}, renamed{})
+	Upcast(c, func(old addedV2) addedV3 { return addedV3{Amount: old.Tenths, Unit: "tenth"} })
+	Upcast(c, func(old added) addedV2 { return addedV2{Tenths: 10 * old.N} })
+	for stored, data := range map[string]string{
+		"count.added": `{"N":3}`, "count.added.v2": `{"Tenths":30}`, "count.added.v3": `{"Amount":30,"Unit":"tenth"}`,
+	} {
+		e := Event{Type: stored, Data: []byte(data)}
+		if err := c.Decode(&e); err != nil || e.Fact != (addedV3{Amount: 30, Unit: "tenth"}) || e.Type != stored {
+			t.Errorf("%s is decoded as %+v, with %v", stored, e.Fact, err)
+		}
+		if current := c.Current()[stored]; current != "count.added.v3" {
+			t.Errorf("%s is decoded as a %s, says the codec", stored, current)
+		}
+	}
+	var unknown *UnknownTypeError
+	if _, _, err := c.Encode(added{N: 1}); !errors.As(err, &unknown) {
+		t.Errorf("an old version is written: %v", err)
+	}
+	if err := c.Decode(&Event{Type: "count.added.v4", Data: []byte(`{}`)}); !errors.As(err, &unknown) {
+		t.Errorf("a later version is decoded: %v", err)
+	}
+}
+
+func TestFamily(t *testing.T) {
+	t.Parallel()
+	for eventType, want := range map[string]string{
+		"order.placed": "order.placed", "order.placed.v2": "order.placed", "order.placed.v12": "order.placed",
+		"order.v": "order.v", "order.viewed": "order.viewed", "order.v2a": "order.v2a",
+	} {
+		if got := Family(eventType); got != want {
+			t.Errorf("Family(%q) is %q, want %q", eventType, got, want)
+		}
+	}
+}

@@ -7,18 +7,34 @@ import (
 	"github.com/millrace/millrace/internal/es"
 )
 
-// filter picks what a projection folds.
+// filter picks what a projection folds: events of the types that it names, those that are upcast to such a type, and, to
+// stop at them, versions of such types that this binary does not know, which a newer one has written.
 type filter struct {
-	wanted map[string]struct{}
-	codec  *es.Codec
+	wanted   map[string]bool     // by the types that this binary knows
+	families map[string]struct{} // of those wanted: see es.Family
+	codec    *es.Codec
 }
 
 func newFilter(p *Projection, codec *es.Codec) *filter {
-	f := &filter{wanted: make(map[string]struct{}, len(p.Events)), codec: codec}
+	f := &filter{wanted: make(map[string]bool), families: make(map[string]struct{}), codec: codec}
 	for _, t := range p.Events {
-		f.wanted[t] = struct{}{}
+		f.wanted[t], f.families[es.Family(t)] = true, struct{}{}
+	}
+	if codec != nil {
+		for stored, current := range codec.Current() {
+			f.wanted[stored] = f.wanted[stored] || f.wanted[current]
+		}
 	}
 	return f
+}
+
+func (f *filter) wants(eventType string) bool {
+	wanted, known := f.wanted[eventType]
+	if known {
+		return wanted
+	}
+	_, wanted = f.families[es.Family(eventType)]
+	return wanted
 }
 
 // undecodableError names an event that the projection wants and this binary cannot decode.
@@ -34,7 +50,7 @@ func (e *undecodableError) Unwrap() error { return e.err }
 func (f *filter) pick(into, events []es.Event) ([]es.Event, error) {
 	for i := range events {
 		e := &events[i]
-		if _, ok := f.wanted[e.Type]; !ok {
+		if !f.wants(e.Type) {
 			continue
 		}
 		if e.Fact == nil {
