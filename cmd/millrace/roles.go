@@ -53,10 +53,12 @@ func (c *workerCommand) Run(ctx context.Context, out *console) error {
 	if err != nil {
 		return err
 	}
-	return c.role(ctx, c.serverFlags, out, "worker", func(s *shop) error { return s.worker(projections) })
+	return c.role(ctx, c.serverFlags, out, "worker", func(s *shop) error { return s.worker(ctx, projections) })
 }
 
-func (s *shop) worker(projections []projector.Projection) error {
+// worker starts keeping read models, until the context ends: nobody asks a worker anything, and so it hands over at once
+// where others drain first.
+func (s *shop) worker(ctx context.Context, projections []projector.Projection) error {
 	w, err := projector.NewWorker(projector.WorkerOptions{
 		Pool: s.workPool, Redis: s.redis, Feed: s.feed, Log: s.log, Codec: commands.Codec(), Info: s.log.Info(),
 		Projections: projections, Logger: s.logger, Metrics: s.metrics,
@@ -64,7 +66,12 @@ func (s *shop) worker(projections []projector.Projection) error {
 	if err != nil {
 		return err
 	}
-	s.start(w.Run)
+	s.start(func(running context.Context) error {
+		running, cancel := context.WithCancel(running)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		return w.Run(running)
+	})
 	return nil
 }
 

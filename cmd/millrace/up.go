@@ -83,7 +83,7 @@ func (c *upCommand) serve(ctx context.Context, s *shop, out *console) error {
 	if err != nil {
 		return err
 	}
-	if err := s.worker(allProjections()); err != nil {
+	if err := s.worker(s.ctx, allProjections()); err != nil { // for as long as the API is served
 		return err
 	}
 	if err := s.process(side, models); err != nil {

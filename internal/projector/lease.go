@@ -1,8 +1,10 @@
 package projector
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -13,10 +15,10 @@ import (
 )
 
 const (
-	// leaseTick is how often a worker renews its leases and looks around.
+	// leaseTick is how often a worker renews its leases, and then looks around.
 	leaseTick = 250 * time.Millisecond
-	// leaseTTL is how long a worker that has fallen silent keeps its partitions.
-	leaseTTL = 2500 * time.Millisecond
+	// leaseTTL is how long a worker that has fallen silent keeps its partitions: eight beats.
+	leaseTTL = 2 * time.Second
 )
 
 // leases is one worker's view of who folds what. All times are the database's.
@@ -34,7 +36,7 @@ type leases struct {
 type survey struct {
 	owned       map[string][]int    // by projection, what this worker holds
 	workers     map[string][]string // by "<name>@<version>", the ids of the living workers in order
-	free        map[string]int      // by projection, how many partitions nobody holds
+	free        map[string]int      // by projection, how many partitions can be taken
 	leases      map[string]int      // by projection, how many leases there are
 	generations []generation
 }
@@ -50,16 +52,15 @@ func (l *leases) prepare(ctx context.Context) error {
 	return nil
 }
 
-// renew shows that the worker lives, renews what it holds, and looks around, in one round trip.
-func (l *leases) renew(ctx context.Context) (*survey, error) {
+// isFree is whether nobody holds a lease. Its argument 2 says whether one that has run out counts: see heartbeat.steady.
+const isFree = `(worker IS NULL OR $2 AND expires_at < now())`
+
+// look looks around, in one round trip.
+func (l *leases) look(ctx context.Context, steady bool) (*survey, error) {
 	s := &survey{owned: make(map[string][]int), workers: make(map[string][]string), free: make(map[string]int), leases: make(map[string]int)}
 	b := &pgx.Batch{}
-	b.Queue(`SELECT set_config('synchronous_commit', 'off', true)`) // nothing is lost that a tick does not bring back
-	b.Queue(`INSERT INTO workers (id, projections) VALUES ($1, $2)
-		ON CONFLICT (id) DO UPDATE SET projections = excluded.projections, seen_at = now()`, l.worker, l.takes)
-	b.Queue(`DELETE FROM workers WHERE seen_at < now() - interval '1 minute'`)
-	b.Queue(`UPDATE leases SET expires_at = now() + $2::interval WHERE worker = $1
-		AND projection || '@' || version = ANY ($3) RETURNING projection, partition`, l.worker, leaseTTL, l.takes).
+	b.Queue(`SELECT projection, partition FROM leases WHERE worker = $1 AND projection || '@' || version = ANY ($2)
+		ORDER BY projection, partition`, l.worker, l.takes).
 		Query(func(rows pgx.Rows) error {
 			var name string
 			var partition int
@@ -79,8 +80,8 @@ func (l *leases) renew(ctx context.Context) (*survey, error) {
 			})
 			return err
 		})
-	b.Queue(`SELECT projection, count(*), count(*) FILTER (WHERE worker IS NULL OR expires_at < now()) FROM leases
-		WHERE projection || '@' || version = ANY ($1) GROUP BY projection`, l.takes).
+	b.Queue(`SELECT projection, count(*), count(*) FILTER (WHERE `+isFree+`) FROM leases
+		WHERE projection || '@' || version = ANY ($1) GROUP BY projection`, l.takes, steady).
 		Query(func(rows pgx.Rows) error {
 			var name string
 			var n, free int
@@ -95,22 +96,18 @@ func (l *leases) renew(ctx context.Context) (*survey, error) {
 		return err
 	})
 	if err := l.pool.SendBatch(ctx, b).Close(); err != nil {
-		return nil, fmt.Errorf("projector: renewing leases: %w", err)
-	}
-	for _, owned := range s.owned {
-		slices.Sort(owned)
+		return nil, fmt.Errorf("projector: looking at leases: %w", err)
 	}
 	return s, nil
 }
 
 // take leases up to n of a projection's free partitions.
-func (l *leases) take(ctx context.Context, p *Projection, n int) ([]int, error) {
-	rows, err := l.pool.Query(ctx, `UPDATE leases SET worker = $1, expires_at = now() + $2::interval
-		WHERE projection = $3 AND version = $4 AND partition IN (
-		  SELECT partition FROM leases
-		  WHERE projection = $3 AND version = $4 AND (worker IS NULL OR expires_at < now())
-		  ORDER BY partition LIMIT $5 FOR UPDATE SKIP LOCKED)
-		RETURNING partition`, l.worker, leaseTTL, p.Name, p.Version, n)
+func (l *leases) take(ctx context.Context, p *Projection, n int, steady bool) ([]int, error) {
+	rows, err := l.pool.Query(ctx, `UPDATE leases SET worker = $1, expires_at = now() + $3::interval
+		WHERE projection = $4 AND version = $5 AND partition IN (
+		  SELECT partition FROM leases WHERE projection = $4 AND version = $5 AND `+isFree+`
+		  ORDER BY partition LIMIT $6 FOR UPDATE SKIP LOCKED)
+		RETURNING partition`, l.worker, steady, leaseTTL, p.Name, p.Version, n)
 	if err != nil {
 		return nil, fmt.Errorf("projector: taking leases of %s: %w", p.Name, err)
 	}
@@ -131,40 +128,25 @@ func (l *leases) release(ctx context.Context, p *Projection, partitions []int) e
 	return nil
 }
 
-// leave frees everything and takes the worker off the list.
-func (l *leases) leave(ctx context.Context) error {
-	b := &pgx.Batch{}
-	b.Queue(`UPDATE leases SET worker = NULL, expires_at = now() WHERE worker = $1`, l.worker)
-	b.Queue(`DELETE FROM workers WHERE id = $1`, l.worker)
-	if err := l.pool.SendBatch(ctx, b).Close(); err != nil {
-		return fmt.Errorf("projector: handing over: %w", err)
-	}
-	return nil
-}
-
-// share returns how many partitions of a projection the worker is to have. What cannot be divided goes to workers in turn,
-// beginning with another one for each projection, so that nobody has all the remainders.
-func (s *survey) share(worker, taken string, partitions int) int {
-	workers := s.workers[taken]
-	place := slices.Index(workers, worker)
-	if place < 0 {
-		return 0
-	}
-	all := make([]string, 0, len(s.workers))
-	for t := range s.workers {
-		all = append(all, t)
-	}
-	slices.Sort(all)
-	start := 0 // where the remainders of the projections before this one ended
-	for _, t := range all {
-		if t == taken {
-			break
+// allot returns how many partitions of each projection, named as in takes, a worker is to have. All workers come to the same
+// result: the partitions of a projection are divided among those who take it, and what cannot be divided goes to
+// those who have the least so far, so that nobody has all the remainders.
+func allot(worker string, workers map[string][]string, partitions int) map[string]int {
+	shares, totals := make(map[string]int), make(map[string]int)
+	byFewest := func(a, b string) int { return cmp.Or(cmp.Compare(len(workers[a]), len(workers[b])), cmp.Compare(a, b)) }
+	for _, taken := range slices.SortedFunc(maps.Keys(workers), byFewest) { // who has no choice comes first
+		ids := slices.Clone(workers[taken])
+		slices.SortFunc(ids, func(a, b string) int { return cmp.Or(cmp.Compare(totals[a], totals[b]), cmp.Compare(a, b)) })
+		for place, id := range ids {
+			n := partitions / len(ids)
+			if place < partitions%len(ids) {
+				n++
+			}
+			totals[id] += n
+			if id == worker {
+				shares[taken] = n
+			}
 		}
-		start += partitions % len(s.workers[t])
 	}
-	n := partitions / len(workers)
-	if (place-start%len(workers)+len(workers))%len(workers) < partitions%len(workers) {
-		n++
-	}
-	return n
+	return shares
 }

@@ -76,6 +76,7 @@ func (s *postgresStore) apply(ctx context.Context, moves []move, events []es.Eve
 		return fmt.Errorf("projector: connecting for %s: %w", s.projection.Name, err)
 	}
 	defer conn.Release()
+	defer s.fence(ctx, conn.Conn())()
 	tx := &Tx{conn: conn.Conn(), names: s.names, partitions: s.partitions, bulk: bulk, queued: &pgx.Batch{}}
 	partitions, from, to := checkpointArguments(moves)
 	// The compare-and-set comes first: who has lost does no work.

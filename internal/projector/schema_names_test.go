@@ -1,12 +1,6 @@
 package projector
 
-import (
-	"fmt"
-	"slices"
-	"testing"
-
-	"pgregory.net/rapid"
-)
+import "testing"
 
 func TestSchemasAreRewritten(t *testing.T) {
 	t.Parallel()
@@ -27,37 +21,4 @@ func TestSchemasAreRewritten(t *testing.T) {
 			t.Errorf("%s\n got %s\nwant %s", sql, got, want)
 		}
 	}
-}
-
-func TestSharesAddUpAndAreFair(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		partitions := rapid.IntRange(1, 64).Draw(t, "partitions")
-		projections := rapid.IntRange(1, 6).Draw(t, "projections")
-		workers := rapid.IntRange(1, 20).Draw(t, "workers")
-		s := &survey{workers: make(map[string][]string)}
-		for p := range projections {
-			for w := range workers {
-				s.workers[fmt.Sprintf("p%d@1", p)] = append(s.workers[fmt.Sprintf("p%d@1", p)], fmt.Sprintf("w%02d", w))
-			}
-		}
-		totals := make([]int, workers)
-		for p := range projections {
-			sum, least, most := 0, partitions, 0
-			for w := range workers {
-				n := s.share(fmt.Sprintf("w%02d", w), fmt.Sprintf("p%d@1", p), partitions)
-				sum, least, most = sum+n, min(least, n), max(most, n)
-				totals[w] += n
-			}
-			if sum != partitions || most-least > 1 {
-				t.Fatalf("projection %d: the shares add up to %d of %d, between %d and %d", p, sum, partitions, least, most)
-			}
-		}
-		if slices.Max(totals)-slices.Min(totals) > 1 {
-			t.Fatalf("the remainders are not spread: %v", totals)
-		}
-		if s.share("stranger", "p0@1", partitions) != 0 {
-			t.Fatal("a worker that is not on the list has a share")
-		}
-	})
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -43,10 +44,10 @@ type WorkerOptions struct {
 type Worker struct {
 	o       WorkerOptions
 	leases  *leases
+	beat    *heartbeat
 	flusher *flusher
 	runners map[runnerKey]*runningRunner
 	group   errgroup.Group
-	renewed time.Time // when leases were last known to be held
 }
 
 type runnerKey struct {
@@ -87,14 +88,19 @@ func NewWorker(o WorkerOptions) (*Worker, error) {
 		names, stores := storesOf(&o.Projections[i])
 		w.leases.names, w.leases.stores = append(w.leases.names, names...), append(w.leases.stores, stores...)
 	}
+	w.beat = &heartbeat{config: o.Pool.Config().ConnConfig, worker: o.ID, takes: w.leases.takes, logger: o.Logger}
 	return w, nil
 }
 
 // ID returns the worker's name.
 func (w *Worker) ID() string { return w.o.ID }
 
-// handOver bounds what a worker does when it leaves.
-const handOver = 800 * time.Millisecond
+const (
+	// letGo is how long a worker that leaves, or has too much, waits for its runners to finish their batches.
+	letGo = 400 * time.Millisecond
+	// handOver bounds the rest of what it does when it leaves.
+	handOver = 500 * time.Millisecond
+)
 
 // Run works until ctx ends, hands its partitions over, and returns nil. Servers that are away are waited for. It may be
 // called once.
@@ -102,26 +108,36 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err := w.prepare(ctx); err != nil {
 		return err
 	}
+	var beating sync.WaitGroup
+	beats := make(chan struct{}, 1)
+	beating.Go(func() { w.beat.run(ctx, beats) })
 	w.group.Go(func() error { return w.flusher.run(ctx) })
-	ticker := time.NewTicker(leaseTick)
-	defer ticker.Stop()
 	for ctx.Err() == nil {
-		if err := w.tick(ctx); err != nil && ctx.Err() == nil {
-			w.o.Logger.WarnContext(ctx, "projection worker cannot renew its leases", "worker", w.o.ID, "error", err)
-			if time.Since(w.renewed) > leaseTTL {
-				w.assignNothing()
-			}
-		}
 		select {
 		case <-ctx.Done():
-		case <-ticker.C:
+		case <-beats:
+			if w.beat.silent() {
+				w.assignNothing()
+			} else if err := w.tick(ctx); err != nil && ctx.Err() == nil {
+				w.o.Logger.WarnContext(ctx, "projection worker cannot look after its partitions", "worker", w.o.ID, "error", err)
+			}
 		}
 	}
-	err := w.group.Wait() // the runners end with ctx
-	farewell, cancel := context.WithTimeout(context.WithoutCancel(ctx), handOver)
-	defer cancel()
-	if err := w.leases.leave(farewell); err != nil {
-		w.o.Logger.WarnContext(farewell, "projection worker could not hand over; its leases expire", "worker", w.o.ID, "error", err)
+	ended := make(chan error, 1)
+	go func() { ended <- w.group.Wait() }() // the runners end with ctx
+	var err error
+	late := false
+	select {
+	case err = <-ended:
+	case <-time.After(letGo):
+		late = true
+	}
+	beating.Wait()
+	if err := w.beat.leave(context.WithoutCancel(ctx)); err != nil {
+		w.o.Logger.WarnContext(ctx, "projection worker could not hand over; its leases expire", "worker", w.o.ID, "error", err)
+	}
+	if late {
+		err = <-ended
 	}
 	return err
 }
@@ -157,23 +173,18 @@ func (w *Worker) prepareOnce(ctx context.Context) error {
 	return nil
 }
 
-// tick renews the leases and makes the runners what they should be.
+// tick looks around and makes the runners what they should be.
 func (w *Worker) tick(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, leaseTTL)
 	defer cancel()
-	began := time.Now()
-	s, err := w.leases.renew(bounded)
+	steady := w.beat.steady()
+	s, err := w.leases.look(bounded, steady)
 	if err != nil {
 		return err
 	}
-	w.renewed = began
 	failed := w.mend(bounded, s)
 	w.reconcile(ctx, s.generations)
-	for i := range w.o.Projections {
-		if err := w.balance(bounded, s, &w.o.Projections[i]); err != nil {
-			failed = errors.Join(failed, err)
-		}
-	}
+	failed = errors.Join(failed, w.balance(bounded, s, steady))
 	for _, g := range s.generations {
 		if g.status != statusBuilding {
 			continue
@@ -208,43 +219,66 @@ func (w *Worker) mend(ctx context.Context, s *survey) error {
 	return failed
 }
 
-// balance brings one projection to the worker's share of it.
-func (w *Worker) balance(ctx context.Context, s *survey, p *Projection) error {
-	owned := s.owned[p.Name]
-	share := s.share(w.o.ID, taking(p), w.o.Info.Partitions)
-	if len(owned) > share {
-		surplus := owned[share:]
-		owned = owned[:share]
-		w.assign(ctx, p, owned)
-		if err := w.leases.release(ctx, p, surplus); err != nil {
-			return err
+// balance brings the worker to its share of each projection.
+func (w *Worker) balance(ctx context.Context, s *survey, steady bool) error {
+	shares := allot(w.o.ID, s.workers, w.o.Info.Partitions)
+	var letting []<-chan struct{}
+	surplus := make(map[*Projection][]int)
+	for i := range w.o.Projections {
+		p := &w.o.Projections[i]
+		owned, share := s.owned[p.Name], shares[taking(p)]
+		if len(owned) > share {
+			surplus[p], s.owned[p.Name] = owned[share:], owned[:share]
 		}
-	} else if len(owned) < share && s.free[p.Name] > 0 {
-		taken, err := w.leases.take(ctx, p, share-len(owned))
-		if err != nil {
-			return err
-		}
-		owned = append(owned, taken...)
-		slices.Sort(owned)
+		letting = append(letting, w.assign(p, s.owned[p.Name])...)
 	}
-	w.assign(ctx, p, owned)
-	w.o.Metrics.partitions(p.Name, len(owned))
-	return nil
+	if len(surplus) > 0 { // others must not begin while this one is in the middle of a batch, if it can be helped
+		w.await(ctx, letting)
+	}
+	var failed error
+	for p, partitions := range surplus {
+		failed = errors.Join(failed, w.leases.release(ctx, p, partitions))
+	}
+	for i := range w.o.Projections {
+		p := &w.o.Projections[i]
+		owned := s.owned[p.Name]
+		if missing := shares[taking(p)] - len(owned); missing > 0 && s.free[p.Name] > 0 {
+			taken, err := w.leases.take(ctx, p, missing, steady)
+			if err != nil {
+				failed = errors.Join(failed, err)
+				continue
+			}
+			owned = append(owned, taken...)
+			slices.Sort(owned)
+			w.assign(p, owned)
+		}
+		w.o.Metrics.partitions(p.Name, len(owned))
+	}
+	return failed
 }
 
-// assign tells a projection's runners their partitions, and waits until they have let go of the others.
-func (w *Worker) assign(ctx context.Context, p *Projection, partitions []int) {
-	var waits []<-chan struct{}
+// assign tells a projection's runners their partitions. The channels are closed when they have let go of the others.
+func (w *Worker) assign(p *Projection, partitions []int) (letting []<-chan struct{}) {
 	for key, r := range w.runners {
 		if key.projection == p.Name && !slices.Equal(r.has, partitions) {
 			r.has = partitions
-			waits = append(waits, r.assign(partitions))
+			letting = append(letting, r.assign(partitions))
 		}
 	}
-	for _, done := range waits {
+	return letting
+}
+
+// await waits for runners to let go, not for ever: what one of them still writes is compared and set.
+func (w *Worker) await(ctx context.Context, letting []<-chan struct{}) {
+	timer := time.NewTimer(letGo)
+	defer timer.Stop()
+	for _, done := range letting {
 		select {
 		case <-done:
+		case <-timer.C:
+			return
 		case <-ctx.Done():
+			return
 		}
 	}
 }

@@ -1,0 +1,113 @@
+package projector_test
+
+import (
+	"context"
+	"maps"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/millrace/millrace/internal/devstack/stacktest"
+	"github.com/millrace/millrace/internal/projector"
+)
+
+// TestStalledInTheMiddleOfABatch stops a worker that has moved checkpoints in a transaction that it has not ended: the
+// transaction would keep whoever takes its partitions waiting for as long as it sleeps.
+func TestStalledInTheMiddleOfABatch(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.fill(4_000, 40)
+	m := f.models()
+	cmd, hangs := f.startChild(childHangAt + "=2000")
+	await(t, "the worker is in the middle of a batch", hangs)
+	must(t, cmd.Process.Signal(syscall.SIGSTOP))
+	began := time.Now()
+	f.worker("heir")
+	f.fill(1_000, 40)
+	f.expect(m)
+	t.Logf("taken over and caught up after %v", time.Since(began))
+	must(t, cmd.Process.Signal(syscall.SIGCONT))
+	f.fill(1_000, 40)
+	f.expect(m)
+	f.verified()
+}
+
+// TestSlowWorkersKeepTheirPartitions delays what the database answers to one of two workers, by a good part of a
+// lease's life, while both have much to do: nobody loses a partition.
+func TestSlowWorkersKeepTheirPartitions(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	m := f.models()
+	proxy, through := stacktest.ProxyURL(t, f.url)
+	options := f.workerOptions("slow")
+	options.Pool = connect(t, through)
+	slow, err := projector.NewWorker(options)
+	must(t, err)
+	background(t, slow.Run)
+	f.worker("other")
+	eventually(t, patience, "two share", f.sharedAs(8, 8))
+	before := f.holders()
+	proxy.Delay(700)
+	filled := background(t, func(ctx context.Context) error {
+		for ctx.Err() == nil {
+			f.fill(2_000, 200)
+		}
+		return nil
+	})
+	f.keep(before, 2*leaseLife)
+	filled()
+	proxy.Heal()
+	f.expect(m)
+}
+
+// leaseLife is how long a lease lives.
+const leaseLife = 2 * time.Second
+
+// holders returns who holds each partition, whether or not the lease has run out.
+func (f *fixture) holders() map[int]string {
+	f.t.Helper()
+	rows, err := f.pool.Query(f.t.Context(), `SELECT partition, coalesce(worker, '') FROM leases`)
+	must(f.t, err)
+	holders := make(map[int]string)
+	var n int
+	var worker string
+	_, err = pgx.ForEachRow(rows, []any{&n, &worker}, func() error {
+		holders[n] = worker
+		return nil
+	})
+	must(f.t, err)
+	return holders
+}
+
+// keep watches for some time that nobody loses a partition.
+func (f *fixture) keep(before map[int]string, watched time.Duration) {
+	f.t.Helper()
+	began := time.Now()
+	eventually(f.t, 2*watched, "the time is over", func() bool {
+		if after := f.holders(); !maps.Equal(before, after) {
+			f.t.Fatalf("after %v the partitions are shared as %v, before as %v", time.Since(began), after, before)
+		}
+		return time.Since(began) > watched
+	})
+}
+
+// TestDatabaseThatComesBack keeps the database away for longer than a lease lives: those who hold partitions have them still
+// when it is back, and do not find them taken by who was there first.
+func TestDatabaseThatComesBack(t *testing.T) {
+	t.Parallel()
+	stack := stacktest.Private(t)
+	f := setupOn(t, stack.PostgresURL(), nil, stack.RedisURL())
+	for _, id := range []string{"a", "b", "c"} {
+		f.worker(id)
+	}
+	eventually(t, patience, "three share", f.sharedAs(6, 5, 5))
+	before := f.holders()
+	must(t, stack.Primary().Kill())
+	<-time.After(leaseLife + leaseLife/2)
+	must(t, stack.Primary().Start(t.Context()))
+	f.keep(before, leaseLife+leaseLife/2)
+	f.fill(500, 40)
+	f.expect(f.models())
+}
