@@ -37,6 +37,7 @@ type survey struct {
 	free        map[string]int      // by projection, how many partitions nobody holds
 	leases      map[string]int      // by projection, how many leases there are
 	generations []generation
+	told        map[runnerKey]map[int]told
 }
 
 // prepare makes rows for the leases of the projections.
@@ -92,6 +93,10 @@ func (l *leases) renew(ctx context.Context) (*survey, error) {
 		})
 	b.Queue(fedGenerations, l.takes, l.info.ID, l.info.Epoch, l.names, l.stores).Query(func(rows pgx.Rows) (err error) {
 		s.generations, err = pgx.CollectRows(rows, scanGeneration)
+		return err
+	})
+	b.Queue(toldQuery, l.names).Query(func(rows pgx.Rows) (err error) {
+		s.told, err = scanTold(rows)
 		return err
 	})
 	if err := l.pool.SendBatch(ctx, b).Close(); err != nil {

@@ -169,6 +169,9 @@ func (w *Worker) tick(ctx context.Context) error {
 	w.renewed = began
 	failed := w.mend(bounded, s)
 	w.reconcile(ctx, s.generations)
+	for key, r := range w.runners {
+		r.tell(s.told[key])
+	}
 	for i := range w.o.Projections {
 		if err := w.balance(bounded, s, &w.o.Projections[i]); err != nil {
 			failed = errors.Join(failed, err)
