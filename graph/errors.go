@@ -97,6 +97,7 @@ func (h *Handler) translate(ctx context.Context, err error) *gqlerror.Error {
 		own    *Error
 		input  *model.InputError
 		caught *panicked
+		parked *projector.ParkedError
 	)
 	switch {
 	case errors.As(err, &own):
@@ -105,6 +106,9 @@ func (h *Handler) translate(ctx context.Context, err error) *gqlerror.Error {
 		return coded(BadUserInput, input.Message)
 	case errors.As(err, &caught):
 		return internal(caught.correlation)
+	case errors.As(err, &parked):
+		return coded(Stale, "what was asked for is set aside from position "+strconv.FormatInt(parked.Position, 10)+
+			" on until staff retry it; without a position it is shown as it was before")
 	case errors.Is(err, projector.ErrStale):
 		if p := es.PositionFrom(ctx); p > 0 {
 			return coded(Stale, "what was asked for has not come as far as position "+strconv.FormatInt(p, 10)+" in time; ask again")
