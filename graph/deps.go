@@ -102,9 +102,13 @@ type Sales interface {
 	Report(ctx context.Context, from, to time.Time, groupBy string) ([]sales.Row, error)
 }
 
-// Projections tells how far the read models have come.
+// Projections tells how far the read models have come, and gets them moving where an event stops them. The errors of Park
+// and Retry are *projector.OperatorError where the operator is mistaken.
 type Projections interface {
 	Status(ctx context.Context) ([]projector.Status, error)
+	Parked(ctx context.Context, projections ...string) ([]projector.ParkedEvent, error)
+	Park(ctx context.Context, projection string, position int64) error
+	Retry(ctx context.Context, projection string, position int64) error
 }
 
 // Feed tells of events as they are committed.

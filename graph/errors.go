@@ -98,6 +98,7 @@ func (h *Handler) translate(ctx context.Context, err error) *gqlerror.Error {
 		input  *model.InputError
 		caught *panicked
 		newer  *es.UnknownTypeError
+		parked *projector.ParkedError
 	)
 	switch {
 	case errors.As(err, &own):
@@ -108,6 +109,9 @@ func (h *Handler) translate(ctx context.Context, err error) *gqlerror.Error {
 		return internal(caught.correlation)
 	case errors.As(err, &newer): // written by a newer release, which runs beside this one
 		return coded(Unavailable, "a part of what this needs was written by a newer release of the shop; ask again")
+	case errors.As(err, &parked):
+		return coded(Stale, "what was asked for is set aside from position "+strconv.FormatInt(parked.Position, 10)+
+			" on until staff retry it; without a position it is shown as it was before")
 	case errors.Is(err, projector.ErrStale):
 		if p := es.PositionFrom(ctx); p > 0 {
 			return coded(Stale, "what was asked for has not come as far as position "+strconv.FormatInt(p, 10)+" in time; ask again")

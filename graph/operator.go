@@ -2,13 +2,17 @@ package graph
 
 import (
 	"context"
+	"errors"
 	"math"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/millrace/millrace/domain/rule"
 	"github.com/millrace/millrace/graph/model"
 	"github.com/millrace/millrace/internal/es"
+	"github.com/millrace/millrace/internal/projector"
 	"github.com/millrace/millrace/projections/paging"
 )
 
@@ -36,24 +40,92 @@ func (r queryResolver) Projections(ctx context.Context) ([]*model.Projection, er
 	if err := staffOnly(ctx); err != nil {
 		return nil, err
 	}
+	return r.projections(ctx)
+}
+
+func (r *resolver) projections(ctx context.Context) ([]*model.Projection, error) {
 	statuses, err := r.Deps.Projections.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
+	// One read for all of them, and none where it is not selected.
+	parked := sync.OnceValues(func() ([]projector.ParkedEvent, error) { return r.Deps.Projections.Parked(ctx) })
 	all := make([]*model.Projection, len(statuses))
 	for i, s := range statuses {
 		p := &model.Projection{
 			Name: s.Name, Generation: s.Generation, Status: model.ProjectionStatus(s.State), Position: s.Position,
 			Lag: int(min(s.Lag, math.MaxInt32)), Partitions: make([]*model.ProjectionPartition, len(s.Partitions)),
+			List: func(context.Context) ([]*model.ParkedEvent, error) { return parkedOf(s.Name, parked) },
 		}
 		for j, part := range s.Partitions {
 			p.Partitions[j] = &model.ProjectionPartition{
-				Number: part.Number, Position: part.Position, Worker: orNull(part.Worker), Error: orNull(part.Error),
+				Number: part.Number, Position: part.Position, Worker: orNull(part.Worker), Error: orNull(part.Error), Parked: part.Parked,
 			}
 		}
 		all[i] = p
 	}
 	return all, nil
+}
+
+// mostParked bounds the list of a projection's parked events.
+const mostParked = 100
+
+func parkedOf(projection string, read func() ([]projector.ParkedEvent, error)) ([]*model.ParkedEvent, error) {
+	found, err := read()
+	if err != nil {
+		return nil, err
+	}
+	list := []*model.ParkedEvent{}
+	for _, e := range found {
+		if e.Projection == projection && len(list) < mostParked {
+			list = append(list, &model.ParkedEvent{
+				Position: e.Position, Stream: e.Stream, Type: e.Type, Generation: e.Generation, Store: e.Store, Error: e.Error,
+				Attempts: e.Attempts, Waiting: int(min(e.Waiting, math.MaxInt32)), Retrying: e.Retrying, ParkedAt: e.ParkedAt,
+			})
+		}
+	}
+	return list, nil
+}
+
+// ParkProjectionEvent sets an event aside that a read model stands still at.
+func (r mutationResolver) ParkProjectionEvent(ctx context.Context, in model.ParkProjectionEventInput) (*model.ProjectionPayload, error) {
+	return r.operate(ctx, in.Projection, in.Position, r.Deps.Projections.Park)
+}
+
+// RetryProjectionEvent has an event tried again.
+func (r mutationResolver) RetryProjectionEvent(ctx context.Context, in model.RetryProjectionEventInput) (*model.ProjectionPayload, error) {
+	return r.operate(ctx, in.Projection, in.Position, r.Deps.Projections.Retry)
+}
+
+// operate lets staff do something about an event that a read model cannot apply, and shows the model.
+func (r *resolver) operate(
+	ctx context.Context, projection string, position int64, do func(context.Context, string, int64) error,
+) (*model.ProjectionPayload, error) {
+	if err := staffOnly(ctx); err != nil {
+		return nil, err
+	}
+	err := do(ctx, projection, position)
+	if mistake, ok := errors.AsType[*projector.OperatorError](err); ok {
+		broken := rule.New(rule.NotAllowed, "%s", mistake.Message).At("input", "position")
+		if mistake.NoProjection {
+			broken = rule.New(rule.NotFound, "%s", mistake.Message).At("input", "projection")
+		}
+		return &model.ProjectionPayload{UserErrors: []*rule.Error{broken}}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	all, err := r.projections(ctx)
+	if err != nil {
+		return nil, err
+	}
+	payload := &model.ProjectionPayload{UserErrors: []*rule.Error{}}
+	for _, p := range all {
+		if p.Name == projection {
+			payload.Projection = p
+		}
+	}
+	return payload, nil
 }
 
 func orNull(s string) *string {

@@ -44,6 +44,8 @@ type shop struct {
 	sealed   map[string][]byte
 	forgot   map[string]bool
 	statuses []projector.Status
+	parked   []projector.ParkedEvent
+	operated []string // what was asked of read models
 	sales    []sales.Row
 	behind   bool // read models stand still
 	seen     int  // how far they have come while they do

@@ -32,7 +32,7 @@ type cli struct {
 	Process     processCommand     `cmd:"" help:"Do what events ask for: payments and their deadlines."`
 	Import      importCommand      `cmd:"" help:"Import real data through the command path."`
 	Replay      replayCommand      `cmd:"" help:"Rebuild read models from the log while queries go on."`
-	Projections projectionsCommand `cmd:"" help:"List the read models, how far they have come, and who keeps them."`
+	Projections projectionCommands `cmd:"" help:"List the read models; park and retry events that they cannot apply."`
 	Events      eventsCommand      `cmd:"" help:"Show the log."`
 	Verify      verifyCommand      `cmd:"" help:"Prove that the log, JetStream and the read models agree."`
 	Migrate     migrateCommand     `cmd:"" help:"Bring a database to this release's schema."`

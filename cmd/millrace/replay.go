@@ -28,6 +28,8 @@ type replayed struct {
 	Seconds     float64        `json:"seconds"`
 	PerSecond   float64        `json:"eventsPerSecond"`
 	Generations map[string]int `json:"generations"`
+	// Parked are the events that the new generations go without, as those before did.
+	Parked []projector.ParkedEvent `json:"parked,omitempty"`
 }
 
 // Run rebuilds, or compares, and prints what came of it.
@@ -49,14 +51,14 @@ func (c *replayCommand) Run(ctx context.Context, out *console) error {
 			Logger: s.logger, Progress: func(p projector.Progress) { bar.set(p.Position, p.Head) },
 		}
 		if c.Verify {
-			return c.compare(ctx, o, bar, out)
+			return c.compare(ctx, s, o, bar, out)
 		}
 		result, err := projector.Replay(ctx, o)
 		bar.done()
 		if err != nil {
 			return err
 		}
-		r := replayed{Events: result.Events, Seconds: result.Elapsed.Seconds(), Generations: result.Generations}
+		r := replayed{Events: result.Events, Seconds: result.Elapsed.Seconds(), Generations: result.Generations, Parked: result.Parked}
 		r.PerSecond = float64(r.Events) / max(r.Seconds, 0.001)
 		if c.JSON {
 			return printJSON(out.out, r)
@@ -65,16 +67,22 @@ func (c *replayCommand) Run(ctx context.Context, out *console) error {
 		for _, p := range projections {
 			fmt.Fprintf(out.out, "%s: readers see generation %d\n", p.Name, r.Generations[p.Name])
 		}
+		tellParked(out.out, r.Parked, "; it still cannot be applied")
 		return nil
 	})
 }
 
-func (c *replayCommand) compare(ctx context.Context, o projector.ReplayOptions, bar *bar, out *console) error {
+func (c *replayCommand) compare(ctx context.Context, s *shop, o projector.ReplayOptions, bar *bar, out *console) error {
 	differences, err := projector.Verify(ctx, o)
 	bar.done()
 	if err != nil {
 		return err
 	}
+	parked, err := s.parked(ctx, o.Projections)
+	if err != nil {
+		return err
+	}
+	tellParked(out.err, parked, "; its events from there are not compared")
 	if c.JSON {
 		if err := printJSON(out.out, differences); err != nil {
 			return err

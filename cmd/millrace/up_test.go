@@ -102,6 +102,10 @@ func TestMistakesAreOneSentence(t *testing.T) {
 		{"an unknown currency", nil, []string{"up", "--data", empty, "--currency", "EURO"}, "MILLRACE_CURRENCY"},
 		{"an unknown time zone", nil, []string{"up", "--data", empty, "--timezone", "Mars/Olympus"}, "MILLRACE_TIMEZONE"},
 		{"an unknown command", nil, []string{"upp"}, "upp"},
+		{"parking in an unknown projection", nil, []string{"projections", "park", "nonsense", "--position", "1"}, `no projection "nonsense"; there are carts`},
+		{"what is parked in an unknown projection", nil, []string{"projections", "parked", "nonsense"}, `no projection "nonsense"; there are carts`},
+		{"retrying nothing", nil, []string{"projections", "retry", "orders"}, "--position"},
+		{"a position before the first", nil, []string{"projections", "retry", "orders", "--position", "0"}, "the first event has position 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

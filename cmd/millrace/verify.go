@@ -26,6 +26,8 @@ type verified struct {
 	Log        []postgres.Fault         `json:"logFaults"`
 	JetStream  *jetstreamlog.Comparison `json:"jetStream"`
 	ReadModels []projector.Difference   `json:"readModelDifferences"`
+	// Parked are the events that read models go without; they are not compared.
+	Parked []projector.ParkedEvent `json:"parked"`
 }
 
 func (v *verified) wrong() int { return len(v.Log) + len(v.JetStream.Faults) + len(v.ReadModels) }
@@ -51,6 +53,9 @@ func (c *verifyCommand) Run(ctx context.Context, out *console) error {
 		})
 		bar.done()
 		if err != nil {
+			return err
+		}
+		if v.Parked, err = s.parked(ctx, allProjections()); err != nil {
 			return err
 		}
 		if c.JSON {
@@ -80,4 +85,5 @@ func (v *verified) print(out *console) {
 	for _, d := range v.ReadModels {
 		fmt.Fprintf(out.out, "   %s.%s %s: live %s, rebuilt %s\n", d.Projection, d.Table, d.Key, d.Live, d.Rebuilt)
 	}
+	tellParked(out.out, v.Parked, "; its events from there are not compared")
 }

@@ -64,10 +64,12 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputCheckoutInput,
 		ec.unmarshalInputOrderCancelInput,
 		ec.unmarshalInputOrderFulfillInput,
+		ec.unmarshalInputParkProjectionEventInput,
 		ec.unmarshalInputPaymentInput,
 		ec.unmarshalInputProductCreateInput,
 		ec.unmarshalInputProductFilter,
 		ec.unmarshalInputProductUpdateInput,
+		ec.unmarshalInputRetryProjectionEventInput,
 		ec.unmarshalInputStockAdjustInput,
 		ec.unmarshalInputStockReceiveInput,
 		ec.unmarshalInputVariantInput,
@@ -609,6 +611,8 @@ type Projection {
   lag: Int!
   "Its parts, each of which moves on its own."
   partitions: [ProjectionPartition!]!
+  "Events that were set aside because it cannot apply them, by position; at most 100."
+  parked: [ParkedEvent!]!
 }
 
 "What a read model is doing."
@@ -633,6 +637,69 @@ type ProjectionPartition {
   worker: String
   "Why it stands still; null if it does not."
   error: String
+  "How many streams wait behind a parked event."
+  parked: Int!
+}
+
+"An event that a read model cannot apply and goes on without. The later events of its stream wait until it is retried."
+type ParkedEvent {
+  "Its place in the log."
+  position: Position!
+  "The name of its stream."
+  stream: String!
+  "Its stored name, for example order.placed."
+  type: String!
+  "Which build of the read model goes without it."
+  generation: Int!
+  "Which of the read model's stores goes without it: postgres or redis."
+  store: String!
+  "What the last attempt failed with."
+  error: String!
+  "How many attempts there were."
+  attempts: Int!
+  "How many later events of its stream wait."
+  waiting: Int!
+  "Whether another attempt was asked for and has not been made yet."
+  retrying: Boolean!
+  "When it was set aside."
+  parkedAt: DateTime!
+}
+
+"An event that a read model stands still at."
+input ParkProjectionEventInput {
+  "The name of the read model."
+  projection: String!
+  "The position of the event."
+  position: Position!
+}
+
+"An event that a read model stands still at, or that is parked."
+input RetryProjectionEventInput {
+  "The name of the read model."
+  projection: String!
+  "The position of the event."
+  position: Position!
+}
+
+"What became of an operator's wish. Workers do it in a moment: read the projection again to see it."
+type ProjectionPayload {
+  "The read model as it is now; null where there are userErrors."
+  projection: Projection
+  "Why nothing has happened; empty where something has."
+  userErrors: [UserError!]!
+}
+
+extend type Mutation {
+  "Staff: sets an event aside that a read model stands still at. The model goes on, and the later events of the stream wait."
+  parkProjectionEvent(
+    "The event."
+    input: ParkProjectionEventInput!
+  ): ProjectionPayload
+  "Staff: tries an event again now, and, if it was parked, what waits behind it, in order."
+  retryProjectionEvent(
+    "The event."
+    input: RetryProjectionEventInput!
+  ): ProjectionPayload
 }
 
 "One recorded fact."
@@ -1212,6 +1279,32 @@ func (ec *executionContext) childFields_PageInfo(ctx context.Context, field grap
 	return nil, fmt.Errorf("no field named %q was found under type PageInfo", field.Name)
 }
 
+func (ec *executionContext) childFields_ParkedEvent(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "position":
+		return ec.fieldContext_ParkedEvent_position(ctx, field)
+	case "stream":
+		return ec.fieldContext_ParkedEvent_stream(ctx, field)
+	case "type":
+		return ec.fieldContext_ParkedEvent_type(ctx, field)
+	case "generation":
+		return ec.fieldContext_ParkedEvent_generation(ctx, field)
+	case "store":
+		return ec.fieldContext_ParkedEvent_store(ctx, field)
+	case "error":
+		return ec.fieldContext_ParkedEvent_error(ctx, field)
+	case "attempts":
+		return ec.fieldContext_ParkedEvent_attempts(ctx, field)
+	case "waiting":
+		return ec.fieldContext_ParkedEvent_waiting(ctx, field)
+	case "retrying":
+		return ec.fieldContext_ParkedEvent_retrying(ctx, field)
+	case "parkedAt":
+		return ec.fieldContext_ParkedEvent_parkedAt(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ParkedEvent", field.Name)
+}
+
 func (ec *executionContext) childFields_Product(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -1284,6 +1377,8 @@ func (ec *executionContext) childFields_Projection(ctx context.Context, field gr
 		return ec.fieldContext_Projection_lag(ctx, field)
 	case "partitions":
 		return ec.fieldContext_Projection_partitions(ctx, field)
+	case "parked":
+		return ec.fieldContext_Projection_parked(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Projection", field.Name)
 }
@@ -1298,8 +1393,20 @@ func (ec *executionContext) childFields_ProjectionPartition(ctx context.Context,
 		return ec.fieldContext_ProjectionPartition_worker(ctx, field)
 	case "error":
 		return ec.fieldContext_ProjectionPartition_error(ctx, field)
+	case "parked":
+		return ec.fieldContext_ProjectionPartition_parked(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ProjectionPartition", field.Name)
+}
+
+func (ec *executionContext) childFields_ProjectionPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "projection":
+		return ec.fieldContext_ProjectionPayload_projection(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_ProjectionPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ProjectionPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_SalesRow(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

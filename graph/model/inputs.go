@@ -119,6 +119,14 @@ type OrderPayload struct {
 	Position *int64 `json:"position,omitempty"`
 }
 
+// An event that a read model stands still at.
+type ParkProjectionEventInput struct {
+	// The name of the read model.
+	Projection string `json:"projection"`
+	// The position of the event.
+	Position int64 `json:"position"`
+}
+
 // The sandbox provider takes the tokens ok and declined (settled within 2 s), flaky (fails twice, settled within 10 s) and timeout (never answers: the order is cancelled at its payment deadline).
 type PaymentInput struct {
 	// What the payment provider knows the buyer's means of payment by.
@@ -173,6 +181,22 @@ type ProductUpdateInput struct {
 	Description *string `json:"description,omitempty"`
 	// Another status.
 	Status *catalog.Status `json:"status,omitempty"`
+}
+
+// What became of an operator's wish. Workers do it in a moment: read the projection again to see it.
+type ProjectionPayload struct {
+	// The read model as it is now; null where there are userErrors.
+	Projection *Projection `json:"projection,omitempty"`
+	// Why nothing has happened; empty where something has.
+	UserErrors []*rule.Error `json:"userErrors"`
+}
+
+// An event that a read model stands still at, or that is parked.
+type RetryProjectionEventInput struct {
+	// The name of the read model.
+	Projection string `json:"projection"`
+	// The position of the event.
+	Position int64 `json:"position"`
 }
 
 // A count that found more or fewer units than were known.

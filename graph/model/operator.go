@@ -1,6 +1,9 @@
 package model
 
 import (
+	"context"
+	"time"
+
 	"github.com/millrace/millrace/domain/money"
 	"github.com/millrace/millrace/internal/es"
 )
@@ -13,6 +16,22 @@ type Projection struct {
 	Position   int64
 	Lag        int
 	Partitions []*ProjectionPartition
+	// List finds out what is parked of it.
+	List func(context.Context) ([]*ParkedEvent, error)
+}
+
+// Parked lists the events that were set aside. It is asked for only where it is selected.
+func (p *Projection) Parked(ctx context.Context) ([]*ParkedEvent, error) { return p.List(ctx) }
+
+// ParkedEvent is an event that a read model goes on without.
+type ParkedEvent struct {
+	Position          int64
+	Stream, Type      string
+	Generation        int
+	Store, Error      string
+	Attempts, Waiting int
+	Retrying          bool
+	ParkedAt          time.Time
 }
 
 // ProjectionStatus is LIVE, REBUILDING, STOPPED or FAILED.
@@ -23,6 +42,7 @@ type ProjectionPartition struct {
 	Number        int
 	Position      int64
 	Worker, Error *string
+	Parked        int
 }
 
 // EventConnection is a page of events.

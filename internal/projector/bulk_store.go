@@ -79,8 +79,7 @@ func (s *bulkStore) flush(ctx context.Context) error {
 			return s.abort(ctx, err)
 		}
 	}
-	partitions, from, to := checkpointArguments(s.moves.list())
-	s.tx.queued.Queue(moveCheckpoints, s.projection.Name, s.generation, storePostgres, partitions, from, to)
+	s.queueMoves(s.tx.queued, s.moves.list())
 	if err := s.tx.commit(ctx); err != nil {
 		return s.abort(ctx, err)
 	}
@@ -119,7 +118,7 @@ func (d *deferredMoves) add(moves []move, events int) {
 	d.events += events
 	for _, m := range moves {
 		if earlier, ok := d.byPartition[m.partition]; ok {
-			m.from = earlier.from
+			m.from, m.fromHeld = earlier.from, earlier.fromHeld
 		}
 		d.byPartition[m.partition] = m
 	}

@@ -59,7 +59,8 @@ func (c *catchUp) run(ctx context.Context) {
 	}
 }
 
-// step loads the checkpoints if need be, lets go of partitions that are near, and folds one batch into the others.
+// step loads the marks if need be, lets go of partitions that are near, and folds one batch into the others: of a parked
+// stream that is to be tried again, and then of the log.
 func (c *catchUp) step(ctx context.Context) error {
 	if !c.loaded {
 		if err := c.load(ctx); err != nil {
@@ -69,9 +70,9 @@ func (c *catchUp) step(ctx context.Context) error {
 	c.head = max(c.head, c.feed.Head())
 	c.parts = slices.DeleteFunc(c.parts, func(p *part) bool {
 		switch {
-		case p.failing == 0 && p.seen >= max(c.past, c.head-nearLive):
+		case p.failing == 0 && p.due() == "" && p.seen >= max(c.past, c.head-nearLive):
 			c.arrive(arrival{part: p})
-		case p.failing != 0 && len(c.parts) > 1:
+		case (p.failing != 0 || p.due() != "") && len(c.parts) > 1:
 			c.catchUp(ctx, []*part{p}, c.past) // alone, so that the others need not wait for it
 		default:
 			return false
@@ -80,6 +81,11 @@ func (c *catchUp) step(ctx context.Context) error {
 	})
 	if len(c.parts) == 0 {
 		return nil
+	}
+	if stream := c.parts[0].due(); stream != "" {
+		if err := c.release(ctx, c.parts[0], stream); err != nil {
+			return err
+		}
 	}
 	numbers, after := make([]int, len(c.parts)), c.parts[0].seen
 	for i, p := range c.parts {
@@ -102,13 +108,17 @@ func (c *catchUp) step(ctx context.Context) error {
 	return nil
 }
 
-// load reads where the partitions stand, and what they stand still at.
+// load reads where the partitions stand, what they stand still at, and what is parked.
 func (c *catchUp) load(ctx context.Context) error {
 	numbers := make([]int, len(c.parts))
 	for i, p := range c.parts {
 		numbers[i] = p.number
 	}
-	positions, err := c.store.load(ctx, numbers)
+	parked, err := c.records.parked(ctx, numbers) // before the marks: where the two differ, the marks have the last word
+	if err != nil {
+		return err
+	}
+	marks, err := c.store.load(ctx, numbers)
 	if err != nil {
 		return err
 	}
@@ -125,11 +135,16 @@ func (c *catchUp) load(ctx context.Context) error {
 	}
 	c.head = max(c.head, head)
 	for i, p := range c.parts {
-		p.checkpoint, p.seen = positions[i], positions[i]
+		p.seen = 0
+		p.moved(marks[i])
+		if p.parked, err = c.stillParked(ctx, p.mark, parked[p.number]); err != nil {
+			return err
+		}
 		p.failing, p.attempts = 0, 0
 		f, failed := failures[p.number]
+		p.stopped.Store(failed && f.position > p.mark.position)
 		switch {
-		case failed && f.position > p.checkpoint:
+		case failed && f.position > p.mark.position:
 			p.failing, p.attempts = f.position, f.attempts
 		case failed:
 			if err := c.records.resolve(ctx, p.number); err != nil {
@@ -143,43 +158,43 @@ func (c *catchUp) load(ctx context.Context) error {
 
 // fold folds a batch; when an event is to blame, each partition apart.
 func (c *catchUp) fold(ctx context.Context, events []es.Event) error {
-	own := make(map[int][]es.Event, len(c.parts))
-	var moves []move
-	var all []es.Event
-	for _, p := range c.parts {
-		var mine []es.Event
-		for i := range events {
-			if events[i].Partition == p.number && events[i].Position > p.seen {
-				mine = append(mine, events[i])
-			}
+	at := make(map[int]int, len(c.parts)) // by partition: index of its part and move
+	moves := make([]move, len(c.parts))
+	own := make([][]es.Event, len(c.parts))
+	for i, p := range c.parts {
+		at[p.number], moves[i] = i, p.stands()
+	}
+	all := make([]es.Event, 0, len(events))
+	for i := range events {
+		e := &events[i]
+		n := at[e.Partition]
+		p, m := c.parts[n], &moves[n]
+		if e.Position <= p.seen {
+			continue
 		}
-		if len(mine) > 0 {
-			own[p.number] = mine
-			moves = append(moves, move{partition: p.number, from: p.checkpoint, to: mine[len(mine)-1].Position})
+		own[n] = append(own[n], *e)
+		m.to = e.Position
+		if m.admits(e, p.parked) {
+			all = append(all, *e)
 		}
 	}
-	if len(moves) == 0 {
+	parts := slices.Clone(c.parts)
+	touched := slices.DeleteFunc(slices.Clone(moves), func(m move) bool { return len(own[at[m.partition]]) == 0 })
+	if len(touched) == 0 {
 		return nil
 	}
-	for i := range events {
-		if mine := own[events[i].Partition]; mine != nil && events[i].Position >= mine[0].Position {
-			all = append(all, events[i])
-		}
-	}
-	err := c.commit(ctx, c.store, &c.picked, moves, all, true)
+	err := c.commit(ctx, c.store, &c.picked, touched, all, true)
 	if err == nil {
-		for _, p := range c.parts {
-			if mine := own[p.number]; mine != nil {
-				c.advance(ctx, p, mine[len(mine)-1].Position)
-			}
+		for _, m := range touched {
+			c.advance(ctx, parts[at[m.partition]], m)
 		}
 		return nil
 	}
 	if !isFault(err) {
 		return err
 	}
-	for _, p := range slices.Clone(c.parts) {
-		if err := c.foldApart(ctx, p, own[p.number]); err != nil {
+	for i, p := range parts {
+		if err := c.foldApart(ctx, p, own[i]); err != nil {
 			return err
 		}
 	}
@@ -191,31 +206,46 @@ func (c *catchUp) fold(ctx context.Context, events []es.Event) error {
 func (c *catchUp) foldApart(ctx context.Context, p *part, events []es.Event) error {
 	for size := len(events); len(events) > 0; {
 		size = min(size, len(events))
-		to := events[size-1].Position
-		err := c.commit(ctx, c.store, &c.picked, []move{{partition: p.number, from: p.checkpoint, to: to}}, events[:size], true)
+		m, admitted := p.stands(), make([]es.Event, 0, size)
+		for i := range events[:size] {
+			if m.admits(&events[i], p.parked) {
+				admitted = append(admitted, events[i])
+			}
+		}
+		m.to = events[size-1].Position
+		err := c.commit(ctx, c.store, &c.picked, []move{m}, admitted, true)
 		switch {
 		case err == nil:
-			c.advance(ctx, p, to)
+			c.advance(ctx, p, m)
 			events = events[size:]
 		case !isFault(err):
 			return err
 		case size > 1:
 			size /= 2
 		default:
-			c.stop(ctx, p, &events[0], err)
-			return nil
+			inherited, failed := c.records.inherit(ctx, &events[0], err)
+			if failed != nil {
+				return failed
+			}
+			if !inherited {
+				c.stop(ctx, p, &events[0], err)
+				return nil
+			}
+			p.list(events[0].Stream, events[0].Position)
+			size = len(events)
 		}
 	}
 	return nil
 }
 
-// advance notes that a partition's checkpoint has moved.
-func (c *catchUp) advance(ctx context.Context, p *part, to int64) {
-	p.checkpoint, p.seen = to, to
-	if p.failing != 0 && to >= p.failing {
+// advance notes that a partition's mark has moved.
+func (c *catchUp) advance(ctx context.Context, p *part, m move) {
+	c.moved(ctx, p, m)
+	if p.failing != 0 && m.to >= p.failing {
 		c.logger.InfoContext(ctx, "projection goes on behind an event that could not be applied before",
 			"partition", p.number, "position", p.failing)
 		p.failing, p.attempts = 0, 0
+		p.stopped.Store(false)
 		if err := c.records.resolve(ctx, p.number); err != nil {
 			c.logger.WarnContext(ctx, "projection failure not yet struck off", "error", err) // load does it
 		}
@@ -229,18 +259,24 @@ func (c *catchUp) stop(ctx context.Context, p *part, e *es.Event, err error) {
 	}
 	p.failing = e.Position
 	p.attempts++
-	c.metrics.failure(c.projection.Name, c.store.name())
-	logger := c.logger
-	if fault, ok := errors.AsType[*faultError](err); ok && fault.stack != "" {
-		logger = logger.With("stack", fault.stack)
-	}
-	logger.ErrorContext(ctx, "event cannot be applied; its partition of this projection stands still",
-		"store", c.store.name(), "partition", p.number, "position", e.Position, "stream", e.Stream, "type", e.Type,
-		"attempts", p.attempts, "error", err)
+	p.stopped.Store(true)
+	c.failed(ctx, "event cannot be applied; its partition of this projection stands still", e, err, "attempts", p.attempts)
 	if err := c.records.fail(ctx, p, e, err); err != nil {
 		c.logger.WarnContext(ctx, "projection failure not written down", "error", err)
 	}
 	wait := backoff{first: retryFirst, most: retryMost, attempts: p.attempts - 1}
 	c.parts = slices.DeleteFunc(c.parts, func(other *part) bool { return other == p })
 	c.arrive(arrival{part: p, retryAt: time.Now().Add(wait.next())})
+}
+
+// failed counts and logs an attempt at an event that cannot be applied.
+func (c *catchUp) failed(ctx context.Context, what string, e *es.Event, err error, more ...any) {
+	c.metrics.failure(c.projection.Name, c.store.name())
+	args := append([]any{
+		"store", c.store.name(), "partition", e.Partition, "position", e.Position, "stream", e.Stream, "type", e.Type, "error", err,
+	}, more...)
+	if fault, ok := errors.AsType[*faultError](err); ok && fault.stack != "" {
+		args = append(args, "stack", fault.stack)
+	}
+	c.logger.ErrorContext(ctx, what, args...)
 }

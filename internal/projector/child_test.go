@@ -2,6 +2,7 @@ package projector_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -29,6 +30,8 @@ const (
 	childRedis    = "MILLRACE_PROJECTOR_CHILD_REDIS"
 	childHangAt   = "MILLRACE_PROJECTOR_CHILD_HANG_AT"
 	childReplay   = "MILLRACE_PROJECTOR_CHILD_REPLAY"
+	childID       = "MILLRACE_PROJECTOR_CHILD_ID"
+	childPoison   = "MILLRACE_PROJECTOR_CHILD_POISON"
 )
 
 func isChild() bool { return os.Getenv(childDatabase) != "" }
@@ -56,6 +59,7 @@ func child(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	poisoned.Store(log.Info().ID, os.Getenv(childPoison) != "")
 	logger := slog.New(slog.DiscardHandler)
 	projections := []projector.Projection{hanging(tallyProjection(log.Info(), 1))}
 	if os.Getenv(childReplay) != "" {
@@ -66,7 +70,7 @@ func child(ctx context.Context) error {
 	}
 	f := feed.New(feed.Options{Log: log, Info: log.Info(), Codec: codec, Logger: logger})
 	w, err := projector.NewWorker(projector.WorkerOptions{
-		ID: "child", Pool: pool, Redis: redis.NewClient(options), Feed: f, Log: log, Codec: codec, Info: log.Info(),
+		ID: cmp.Or(os.Getenv(childID), "child"), Pool: pool, Redis: redis.NewClient(options), Feed: f, Log: log, Codec: codec, Info: log.Info(),
 		Projections: projections, Logger: logger,
 	})
 	if err != nil {

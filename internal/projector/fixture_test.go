@@ -49,15 +49,23 @@ type tally struct {
 	Count, Sum, Last int64
 }
 
-// poisoned says whether events marked as poison fail, by log.
+// poisoned says which events marked as poison fail, by log: whether all do, or the position of the one that does.
 var poisoned sync.Map
 
 func (f *fixture) poison(on bool) { poisoned.Store(f.info.ID, on) }
 
+// poisonOnly leaves only the event at a position poisonous.
+func (f *fixture) poisonOnly(position int64) { poisoned.Store(f.info.ID, position) }
+
+func isPoisonous(log string, e *es.Event) bool {
+	which, _ := poisoned.Load(log)
+	return e.Fact.(added).Poison && (which == true || which == e.Position)
+}
+
 // tallyProjection counts the events of each stream, in both stores.
 func tallyProjection(info es.Log, version int) projector.Projection {
 	fail := func(e *es.Event) error {
-		if on, _ := poisoned.Load(info.ID); on == true && e.Fact.(added).Poison {
+		if isPoisonous(info.ID, e) {
 			return errors.New("it is poison")
 		}
 		return nil
@@ -65,6 +73,9 @@ func tallyProjection(info es.Log, version int) projector.Projection {
 	fold := func(t tally, e *es.Event) (tally, error) {
 		if err := fail(e); err != nil {
 			return t, err
+		}
+		if e.Position <= t.Last {
+			return t, fmt.Errorf("event %d of %s comes behind event %d", e.Position, e.Stream, t.Last)
 		}
 		return tally{Count: t.Count + 1, Sum: t.Sum + int64(e.Fact.(added).N), Last: e.Position}, nil
 	}

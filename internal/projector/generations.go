@@ -165,6 +165,7 @@ func dropGeneration(
 		for _, statement := range []string{
 			`DELETE FROM checkpoints WHERE projection = $1 AND generation = $2`,
 			`DELETE FROM projection_failures WHERE projection = $1 AND generation = $2`,
+			`DELETE FROM parked_events WHERE projection = $1 AND generation = $2`,
 		} {
 			if _, err := tx.Exec(ctx, statement, name, number); err != nil {
 				return err

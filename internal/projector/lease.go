@@ -39,6 +39,7 @@ type survey struct {
 	free        map[string]int      // by projection, how many partitions can be taken
 	leases      map[string]int      // by projection, how many leases there are
 	generations []generation
+	told        map[runnerKey]map[int]told
 }
 
 // prepare makes rows for the leases of the projections.
@@ -93,6 +94,10 @@ func (l *leases) look(ctx context.Context, steady bool) (*survey, error) {
 		})
 	b.Queue(fedGenerations, l.takes, l.info.ID, l.info.Epoch, l.names, l.stores).Query(func(rows pgx.Rows) (err error) {
 		s.generations, err = pgx.CollectRows(rows, scanGeneration)
+		return err
+	})
+	b.Queue(toldQuery, l.names).Query(func(rows pgx.Rows) (err error) {
+		s.told, err = scanTold(rows)
 		return err
 	})
 	if err := l.pool.SendBatch(ctx, b).Close(); err != nil {

@@ -1,6 +1,7 @@
 package projector
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,6 +12,8 @@ type Metrics struct {
 	batchEvents  *prometheus.HistogramVec
 	batchSeconds *prometheus.HistogramVec
 	failures     *prometheus.CounterVec
+	stopped      *prometheus.GaugeVec
+	parked       *prometheus.GaugeVec
 	position     *prometheus.GaugeVec
 	lag          *prometheus.GaugeVec
 	owned        *prometheus.GaugeVec
@@ -33,6 +36,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "millrace_projection_failures_total", Help: "Attempts at an event that could not be applied.",
 		}, store),
+		stopped: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "millrace_projection_stopped_partitions", Help: "Partitions of this worker's that stand still at an event that cannot be applied.",
+		}, append(store, "generation")),
+		parked: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "millrace_projection_parked_streams", Help: "Streams in this worker's partitions that wait behind a parked event.",
+		}, append(store, "generation")),
 		position: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "millrace_projection_position", Help: "Position up to which this worker's partitions of the projection have come.",
 		}, store),
@@ -50,7 +59,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "millrace_position_wait_failures_total", Help: "Reads whose model did not reach their position in time.",
 		}, []string{"store"}),
 	}
-	r.MustRegister(m.batchEvents, m.batchSeconds, m.failures, m.position, m.lag, m.owned, m.waits, m.stale)
+	r.MustRegister(m.batchEvents, m.batchSeconds, m.failures, m.stopped, m.parked, m.position, m.lag, m.owned, m.waits, m.stale)
 	return m
 }
 
@@ -70,6 +79,21 @@ func (m *Metrics) batch(projection, store string, events int, took time.Duration
 func (m *Metrics) failure(projection, store string) {
 	if m != nil {
 		m.failures.WithLabelValues(projection, store).Inc()
+	}
+}
+
+func (m *Metrics) standing(projection string, generation int, store string, stopped, parked int64) {
+	if m != nil {
+		m.stopped.WithLabelValues(projection, store, strconv.Itoa(generation)).Set(float64(stopped))
+		m.parked.WithLabelValues(projection, store, strconv.Itoa(generation)).Set(float64(parked))
+	}
+}
+
+// gone takes back what was said of a generation that this worker feeds no more.
+func (m *Metrics) gone(projection string, generation int, store string) {
+	if m != nil {
+		m.stopped.DeleteLabelValues(projection, store, strconv.Itoa(generation))
+		m.parked.DeleteLabelValues(projection, store, strconv.Itoa(generation))
 	}
 }
 

@@ -34,39 +34,55 @@ func newPostgresStore(pool *pgxpool.Pool, p *Projection, generation, partitions 
 
 func (s *postgresStore) name() string { return storePostgres }
 
-func (s *postgresStore) load(ctx context.Context, partitions []int) ([]int64, error) {
+func (s *postgresStore) load(ctx context.Context, partitions []int) ([]mark, error) {
 	return loadCheckpoints(ctx, s.pool, s.projection.Name, s.generation, storePostgres, partitions)
 }
 
-// loadCheckpoints returns the checkpoints kept in PostgreSQL, or errGone when there are none.
-func loadCheckpoints(ctx context.Context, pool *pgxpool.Pool, projection string, generation int, store string, partitions []int) ([]int64, error) {
-	rows, err := pool.Query(ctx, `SELECT c.position
+// loadCheckpoints returns the marks kept in PostgreSQL, or errGone when there are none.
+func loadCheckpoints(ctx context.Context, pool *pgxpool.Pool, projection string, generation int, store string, partitions []int) ([]mark, error) {
+	rows, err := pool.Query(ctx, `SELECT c.position, coalesce(c.held::text, '')
 		FROM unnest($4::smallint[]) WITH ORDINALITY AS wanted(partition, place)
 		JOIN checkpoints c ON c.projection = $1 AND c.generation = $2 AND c.store = $3 AND c.partition = wanted.partition
 		ORDER BY place`, projection, generation, store, partitions)
 	if err != nil {
 		return nil, fmt.Errorf("projector: reading the checkpoints of %s: %w", projection, err)
 	}
-	positions, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	marks, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m mark, err error) {
+		var text string
+		if err := row.Scan(&m.position, &text); err != nil {
+			return m, err
+		}
+		m.held, err = parseHeld(text)
+		return m, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("projector: reading the checkpoints of %s: %w", projection, err)
 	}
-	if len(positions) != len(partitions) {
+	if len(marks) != len(partitions) {
 		return nil, fmt.Errorf("projector: generation %d of %s: %w", generation, projection, errGone)
 	}
-	return positions, nil
+	return marks, nil
 }
 
-// checkpointArguments are the last three of moveCheckpoints.
-func checkpointArguments(moves []move) (partitions []int16, from, to []int64) {
-	partitions, from, to = make([]int16, len(moves)), make([]int64, len(moves)), make([]int64, len(moves))
+// queueMoves queues the compare-and-set of the marks.
+func (s *postgresStore) queueMoves(b *pgx.Batch, moves []move) {
+	partitions, from, to := make([]int16, len(moves)), make([]int64, len(moves)), make([]int64, len(moves))
+	holding := false
 	for i, m := range moves {
 		partitions[i], from[i], to[i] = int16(m.partition), m.from, m.to
+		holding = holding || len(m.fromHeld) > 0 || len(m.toHeld) > 0
 	}
-	return partitions, from, to
+	if !holding {
+		b.Queue(`SELECT move_checkpoints($1, $2, $3, $4, $5, $6)`, s.projection.Name, s.generation, storePostgres, partitions, from, to)
+		return
+	}
+	fromHeld, toHeld := make([]string, len(moves)), make([]string, len(moves))
+	for i, m := range moves {
+		fromHeld[i], toHeld[i] = m.fromHeld.text(), m.toHeld.text()
+	}
+	b.Queue(`SELECT move_checkpoints($1, $2, $3, $4, $5, $6, $7, $8)`,
+		s.projection.Name, s.generation, storePostgres, partitions, from, to, fromHeld, toHeld)
 }
-
-const moveCheckpoints = `SELECT move_checkpoints($1, $2, $3, $4, $5, $6)`
 
 func (s *postgresStore) apply(ctx context.Context, moves []move, events []es.Event, bulk bool) error {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
@@ -78,9 +94,7 @@ func (s *postgresStore) apply(ctx context.Context, moves []move, events []es.Eve
 	defer conn.Release()
 	defer s.fence(ctx, conn.Conn())()
 	tx := &Tx{conn: conn.Conn(), names: s.names, partitions: s.partitions, bulk: bulk, queued: &pgx.Batch{}}
-	partitions, from, to := checkpointArguments(moves)
-	// The compare-and-set comes first: who has lost does no work.
-	tx.queued.Queue(moveCheckpoints, s.projection.Name, s.generation, storePostgres, partitions, from, to)
+	s.queueMoves(tx.queued, moves) // first: who has lost does no work
 	if len(events) > 0 {
 		err = guarded(func() error { return s.projection.Postgres.Apply(ctx, tx, events) })
 	}

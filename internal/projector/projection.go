@@ -102,4 +102,6 @@ type Log interface {
 	ReadAll(ctx context.Context, after int64, limit int) ([]es.Event, error)
 	// ReadPartitions is ReadAll for the events of some partitions only.
 	ReadPartitions(ctx context.Context, partitions []int, after int64, limit int) ([]es.Event, error)
+	// ReadStream returns up to limit events of a stream behind a version.
+	ReadStream(ctx context.Context, stream string, afterVersion int64, limit int) ([]es.Event, error)
 }

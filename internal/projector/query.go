@@ -17,7 +17,9 @@ import (
 type Need struct {
 	// Projections are the names of the models whose tables the query names.
 	Projections []string
-	// Streams are those whose events the query has to show: only their partitions are waited for. None: all.
+	// Streams are those whose events the query has to show: only their partitions are waited for. None: all. A read of one
+	// stream that is parked is refused at a position that it would have to show and does not; what lists several
+	// shows parked ones as they were, because an operator has decided to go on without them.
 	Streams []string
 }
 
@@ -39,7 +41,8 @@ func (s *Snapshot) QueryRow(ctx context.Context, sql string, args ...any) pgx.Ro
 
 // Query calls read with a snapshot, on a replica or, where none can answer, on the primary. The snapshot shows at
 // least what had been recorded up to the position of ctx ([es.WithPosition]). Query waits for that, bounded, and
-// returns an error wrapping [ErrStale] when it takes too long. Read may be called again after it failed by a lost server
+// returns an error wrapping [ErrStale] when it takes too long, and at once, as a [*ParkedError], when an operator has set
+// aside what is asked for. Read may be called again after it failed by a lost server
 // (it must not have effects of its own); its other errors are returned as they are.
 func (m *Models) Query(ctx context.Context, need Need, read func(ctx context.Context, s *Snapshot) error) error {
 	for _, name := range need.Projections {
@@ -79,6 +82,20 @@ var errBuilding = fmt.Errorf("%w: being built", errBehind)
 // errStopped says that a partition that a list needs stands still.
 var errStopped = errors.New("stopped")
 
+// ParkedError says that the stream that a read asks for is parked in a model: the model shows it as it was before Position,
+// and the read has to show more. It wraps [ErrStale]; asking again does not help until an operator has retried it.
+type ParkedError struct {
+	Projection, Stream string
+	Position           int64
+}
+
+func (e *ParkedError) Error() string {
+	return fmt.Sprintf("projector: %s: stream %s is parked at position %d: %v", e.Projection, e.Stream, e.Position, ErrStale)
+}
+
+// Unwrap returns ErrStale.
+func (e *ParkedError) Unwrap() error { return ErrStale }
+
 // errRead wraps an error of the caller's own.
 type errRead struct{ err error }
 
@@ -109,11 +126,14 @@ func (q *query) run(ctx, waiting context.Context) error {
 			}
 			err := q.attempt(ctx, s)
 			var own *errRead
+			var parked *ParkedError
 			switch {
 			case err == nil:
 				return nil
 			case errors.As(err, &own):
 				return own.err
+			case errors.As(err, &parked):
+				return parked
 			case ctx.Err() != nil:
 				return ctx.Err()
 			case errors.Is(err, errStopped):
@@ -177,11 +197,14 @@ func (q *query) attempt(ctx context.Context, s *server) error {
 
 const (
 	beginSnapshot = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
-	resolve       = `SELECT p.name, p.generation, false, false
+	resolve       = `SELECT p.name, p.generation, false, false, 0
 		FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
 		JOIN projections p ON p.name = needed.name AND p.version = needed.version AND p.status = 'live'
 		WHERE (p.log_id, p.log_epoch) = ($3::uuid, $4)`
-	resolveAt = `SELECT p.name, p.generation, behind.some, behind.stopped
+	// $7 is the stream of a read that asks for one alone, '' for others.
+	resolveAt = `SELECT p.name, p.generation, behind.some, behind.stopped, coalesce((SELECT min((c.held ->> $7::text)::bigint)
+		  FROM checkpoints c WHERE c.projection = p.name AND c.generation = p.generation AND c.store = 'postgres'
+		  AND c.partition = ANY ($5::smallint[])), 0)
 		FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
 		JOIN projections p ON p.name = needed.name AND p.version = needed.version AND p.status = 'live'
 		CROSS JOIN LATERAL (
@@ -200,19 +223,28 @@ const (
 func (q *query) begin(ctx context.Context, conn *pgxpool.Conn) (map[string]string, error) {
 	schemas := make(map[string]string, len(q.need.Projections))
 	behind, stopped := false, false
+	var parked *ParkedError
 	b := &pgx.Batch{}
 	b.Queue(beginSnapshot)
 	args := []any{q.need.Projections, q.versions(q.need.Projections), q.o.Info.ID, q.o.Info.Epoch}
 	sql := resolve
 	if !q.required.empty() {
 		sql = resolveAt
-		args = append(args, q.required.partitions, q.required.positions)
+		stream := ""
+		if len(q.need.Streams) == 1 {
+			stream = q.need.Streams[0]
+		}
+		args = append(args, q.required.partitions, q.required.positions, stream)
 	}
 	b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
 		var name string
 		var number int
 		var isBehind, isStopped bool
-		_, err := pgx.ForEachRow(rows, []any{&name, &number, &isBehind, &isStopped}, func() error {
+		var parkedAt int64
+		_, err := pgx.ForEachRow(rows, []any{&name, &number, &isBehind, &isStopped, &parkedAt}, func() error {
+			if parkedAt > 0 && parkedAt <= q.position {
+				parked = &ParkedError{Projection: name, Stream: q.need.Streams[0], Position: parkedAt}
+			}
 			schemas[name] = schemaName(name, number)
 			behind, stopped = behind || isBehind, stopped || isStopped
 			return nil
@@ -226,6 +258,8 @@ func (q *query) begin(ctx context.Context, conn *pgxpool.Conn) (map[string]strin
 		return nil, err
 	}
 	switch {
+	case parked != nil:
+		return nil, parked
 	case stopped && len(q.need.Streams) == 0:
 		return nil, errStopped
 	case len(schemas) < len(q.need.Projections):

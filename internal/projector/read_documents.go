@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -97,7 +96,7 @@ func (d *documentReader) generation(projection string) *knownGeneration {
 }
 
 // Documents returns the documents of a model in Redis, one for each key. Nil is no answer but a question to
-// PostgreSQL: the document does not exist, has not reached the position of ctx in time, or cannot be read now.
+// PostgreSQL: the document does not exist, has not reached the position of ctx in time, is parked before it, or cannot be read now.
 // The error is that of ctx, or of a projection that has no documents.
 func (m *Models) Documents(ctx context.Context, projection string, keys []DocKey) ([]json.RawMessage, error) {
 	if p := m.byName[projection]; p == nil || p.Redis == nil {
@@ -118,6 +117,7 @@ type documentsRead struct {
 	projection string
 	keys       []DocKey
 	answers    []json.RawMessage
+	position   int64
 	required   map[int]int64 // by partition
 }
 
@@ -133,8 +133,8 @@ func (r *documentsRead) run(ctx context.Context) {
 	began := time.Now()
 	waiting, cancel := context.WithTimeout(ctx, m.o.Wait/documentsShare)
 	defer cancel()
-	position := es.PositionFrom(ctx)
-	required, err := m.require(waiting, position, m.partitionsOf(streams))
+	r.position = es.PositionFrom(ctx)
+	required, err := m.require(waiting, r.position, m.partitionsOf(streams))
 	if err == nil {
 		r.required = make(map[int]int64, len(required.partitions))
 		for i, n := range required.partitions {
@@ -149,7 +149,7 @@ func (r *documentsRead) run(ctx context.Context) {
 			pause.pause(waiting)
 		}
 	}
-	if position > 0 {
+	if r.position > 0 {
 		m.o.Metrics.waited(storeRedis, time.Since(began), waiting.Err() == nil)
 	}
 }
@@ -189,17 +189,20 @@ func (r *documentsRead) readOnce(ctx context.Context, byPartition map[int][]int)
 			continue
 		}
 		text, _ := values[0].(string)
-		checkpoint, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || checkpoint < floor[n] { // lost, and being read again: as good as absent
+		at, err := parseMark(text)
+		if text == "" || err != nil || at.position < floor[n] { // lost, and being read again: as good as absent
 			delete(byPartition, n)
 			continue
 		}
-		if checkpoint < r.required[n] {
+		if at.position < r.required[n] {
 			behind = true
 			continue
 		}
-		raise(&highest[n], checkpoint)
+		raise(&highest[n], at.position)
 		for k, i := range byPartition[n] {
+			if from, held := at.held[r.keys[i].Stream]; held && from <= r.position {
+				continue // parked before what is asked for
+			}
 			if document, ok := values[k+1].(string); ok {
 				r.answers[i] = json.RawMessage(document)
 			}

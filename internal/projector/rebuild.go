@@ -31,8 +31,14 @@ type sink struct {
 	filter      *filter
 	checkpoints []int64 // by partition: folded up to here, and perhaps not written yet
 	limits      []int64 // by partition: later events are left out; nil: none are
+	held        []held  // by partition: what is left out, as folded up to the checkpoints
+	parked      []map[string]parking
 	position    atomic.Int64
 	picked      []es.Event
+
+	// isParked tells whether an event that cannot be applied may be parked; nil: none may. inherited are those that were.
+	isParked  func(context.Context, *es.Event) (bool, error)
+	inherited []ParkedEvent
 }
 
 // rebuilder reads the log once and folds it into several sinks at the same time.
@@ -177,12 +183,14 @@ func (s *sink) refold(ctx context.Context, to store, until int64, apply func(con
 	for i := range partitions {
 		partitions[i] = i
 	}
-	positions, err := to.load(ctx, partitions)
+	marks, err := to.load(ctx, partitions)
 	if err != nil {
 		return err
 	}
-	copy(s.checkpoints, positions)
-	for after := slices.Min(positions); after < until; {
+	for n, m := range marks {
+		s.checkpoints[n], s.held[n] = m.position, m.held
+	}
+	for after := slices.Min(s.checkpoints); after < until; {
 		page, err := s.log.ReadAll(ctx, after, int(min(rebuildPage, until-after)))
 		if err != nil {
 			return err
@@ -212,21 +220,32 @@ func (s *sink) open(page []es.Event) ([]move, []es.Event) {
 			continue
 		}
 		if at[e.Partition] == 0 {
-			moves = append(moves, move{partition: e.Partition, from: s.checkpoints[e.Partition]})
+			moves = append(moves, s.stands(e.Partition))
 			at[e.Partition] = len(moves)
 		}
-		moves[at[e.Partition]-1].to = e.Position
+		m := &moves[at[e.Partition]-1]
+		m.to = e.Position
+		whole = m.admits(e, s.parked[e.Partition]) && whole
 	}
 	if whole {
 		return moves, page
 	}
 	var events []es.Event
 	for i := range page {
-		if s.isOpen(&page[i]) {
-			events = append(events, page[i])
+		e := &page[i]
+		if !s.isOpen(e) {
+			continue
+		}
+		if from, held := moves[at[e.Partition]-1].toHeld[e.Stream]; !held || e.Position < from {
+			events = append(events, *e)
 		}
 	}
 	return moves, events
+}
+
+// stands is the move of a partition that goes nowhere yet.
+func (s *sink) stands(n int) move {
+	return move{partition: n, from: s.checkpoints[n], to: s.checkpoints[n], fromHeld: s.held[n], toHeld: s.held[n]}
 }
 
 func (s *sink) isOpen(e *es.Event) bool {
@@ -242,7 +261,7 @@ func (s *sink) apply(ctx context.Context, to store, moves []move, events []es.Ev
 		return err
 	}
 	for _, m := range moves {
-		s.checkpoints[m.partition] = m.to
+		s.checkpoints[m.partition], s.held[m.partition] = m.to, m.toHeld
 	}
 	return nil
 }
@@ -256,7 +275,9 @@ func (s *sink) finish(ctx context.Context, until int64) error {
 			to = min(until, s.limits[n])
 		}
 		if at < to {
-			moves = append(moves, move{partition: n, from: at, to: to})
+			m := s.stands(n)
+			m.to = to
+			moves = append(moves, m)
 		}
 	}
 	var err error
@@ -276,9 +297,14 @@ func (s *sink) finish(ctx context.Context, until int64) error {
 	return nil
 }
 
-// locate finds the event that cannot be applied, and returns an error that names it.
+// locate finds the event that cannot be applied, and returns an error that names it; if it may be parked it does that, and
+// folds what is behind it.
 func (s *sink) locate(ctx context.Context, until int64) error {
+	before := len(s.inherited)
 	err := s.refold(ctx, s.store.direct(), until, s.bisect)
+	if err == nil && len(s.inherited) > before {
+		return nil
+	}
 	if err == nil {
 		err = errors.New("projector: a batch failed whose events can be applied in smaller ones")
 	}
@@ -302,10 +328,36 @@ func (s *sink) bisect(ctx context.Context, to store, _ []move, events []es.Event
 		case size > 1:
 			size /= 2
 		default:
-			e := &events[0]
-			return fmt.Errorf("event %d (%s, stream %s) cannot be applied: %w", e.Position, e.Type, e.Stream, err)
+			if err := s.park(ctx, &events[0], err); err != nil {
+				return err
+			}
+			size = len(events)
 		}
 	}
+	return nil
+}
+
+// park parks an event that cannot be applied, if an operator has done so in the generation before. Otherwise its error names
+// the event.
+func (s *sink) park(ctx context.Context, e *es.Event, cause error) error {
+	allowed := false
+	if s.isParked != nil {
+		var err error
+		if allowed, err = s.isParked(ctx, e); err != nil {
+			return err
+		}
+	}
+	if !allowed {
+		return fmt.Errorf("event %d (%s, stream %s) cannot be applied: %w", e.Position, e.Type, e.Stream, cause)
+	}
+	if s.parked[e.Partition] == nil {
+		s.parked[e.Partition] = make(map[string]parking)
+	}
+	s.parked[e.Partition][e.Stream] = parking{position: e.Position}
+	s.inherited = append(s.inherited, ParkedEvent{
+		Projection: s.projection.Name, Generation: s.generation, Store: s.store.name(), Partition: e.Partition,
+		Position: e.Position, Stream: e.Stream, Type: e.Type, Error: errorText(cause), Attempts: 1,
+	})
 	return nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -60,20 +59,14 @@ func (r *records) exists(ctx context.Context) error {
 	return nil
 }
 
-// errorText bounds what is kept of an error.
-const errorText = 2000
-
 func (r *records) fail(ctx context.Context, p *part, e *es.Event, cause error) error {
-	text := strings.ReplaceAll(strings.ToValidUTF8(cause.Error(), "?"), "\x00", "")
-	if len(text) > errorText {
-		text = strings.ToValidUTF8(text[:errorText], "")
-	}
 	_, err := r.pool.Exec(ctx, `INSERT INTO projection_failures AS f
 		(projection, generation, store, partition, position, stream, type, error, attempts)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		ON CONFLICT (projection, generation, store, partition) DO UPDATE SET position = excluded.position,
-		  stream = excluded.stream, type = excluded.type, error = excluded.error, attempts = excluded.attempts, failed_at = now()`,
-		r.projection, r.generation, r.store, p.number, e.Position, e.Stream, e.Type, text, p.attempts)
+		  stream = excluded.stream, type = excluded.type, error = excluded.error, attempts = excluded.attempts, failed_at = now(),
+		  retry_asked = false`,
+		r.projection, r.generation, r.store, p.number, e.Position, e.Stream, e.Type, errorText(cause), p.attempts)
 	if err != nil {
 		return fmt.Errorf("projector: writing down a failure of %s: %w", r.projection, err)
 	}

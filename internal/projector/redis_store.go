@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/redis/go-redis/v9"
 
@@ -12,7 +11,7 @@ import (
 )
 
 // writeDocuments is the one way in which documents and a checkpoint change: KEYS is the hash of one partition; ARGV the
-// checkpoint as it has to be, as it will be, and fields and documents in turn ("" deletes). It answers with the checkpoint
+// mark as it has to be, as it will be, and fields and documents in turn ("" deletes). It answers with the mark
 // that it found. Documents without a checkpoint do not count, and must not be found again behind the next one.
 var writeDocuments = redis.NewScript(`
 local found = redis.call('HGET', KEYS[1], '` + checkpointField + `')
@@ -40,7 +39,7 @@ func newRedisStore(client redis.UniversalClient, p *Projection, generation int, 
 
 func (s *redisStore) name() string { return storeRedis }
 
-func (s *redisStore) load(ctx context.Context, partitions []int) ([]int64, error) {
+func (s *redisStore) load(ctx context.Context, partitions []int) ([]mark, error) {
 	commands, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, partition := range partitions {
 			p.HGet(ctx, s.keys.partition(partition), checkpointField)
@@ -50,14 +49,17 @@ func (s *redisStore) load(ctx context.Context, partitions []int) ([]int64, error
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return nil, fmt.Errorf("projector: reading the checkpoints of %s in Redis: %w", s.projection.Name, err)
 	}
-	positions := make([]int64, len(partitions))
+	marks := make([]mark, len(partitions))
 	for i, c := range commands {
-		positions[i], err = c.(*redis.StringCmd).Int64()
-		if err != nil && !errors.Is(err, redis.Nil) {
+		text, err := c.(*redis.StringCmd).Result() // "" where there is none
+		if err == nil || errors.Is(err, redis.Nil) {
+			marks[i], err = parseMark(text)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("projector: reading the checkpoints of %s in Redis: %w", s.projection.Name, err)
 		}
 	}
-	return positions, nil
+	return marks, nil
 }
 
 // apply makes a shelf for one batch. Runners keep theirs: see shelvedStore.
@@ -190,7 +192,7 @@ func (s *redisStore) write(ctx context.Context, sh shelf, moves []move, ids []do
 		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, m := range moves {
 				c := changed[m.partition]
-				args := append(make([]any, 0, len(c)+2), m.from, m.to)
+				args := append(make([]any, 0, len(c)+2), m.before().text(), m.after().text())
 				commands = append(commands, run(ctx, p, []string{s.keys.partition(m.partition)}, append(args, c...)...))
 			}
 			return nil
@@ -211,7 +213,7 @@ func (s *redisStore) write(ctx context.Context, sh shelf, moves []move, ids []do
 		if err != nil {
 			return fmt.Errorf("projector: writing documents of %s: %w", s.projection.Name, err)
 		}
-		if found != strconv.FormatInt(moves[i].from, 10) {
+		if found != moves[i].before().text() {
 			return errMoved
 		}
 	}

@@ -52,6 +52,8 @@ type Result struct {
 	Elapsed time.Duration
 	// Generations are the new generations by projection.
 	Generations map[string]int
+	// Parked are the events that still cannot be applied, and that the new generations go without as those before did.
+	Parked []ParkedEvent
 }
 
 // ErrReplaying says that another rebuild of a projection is under way.
@@ -61,7 +63,8 @@ var ErrReplaying = errors.New("another rebuild of this projection is under way")
 // commands and queries go on, and switches to it when it has caught up. The generation before stays as "previous"
 // until the next replay. A replay that was killed leaves the live generation as it was; the next one drops what
 // it left behind. It returns an error wrapping [ErrReplaying] if another one is under way, and one that names the
-// event if there is an event that cannot be applied.
+// event if there is an event that cannot be applied. One that an operator has parked in the generation before is tried, and
+// parked in the new one if it still cannot be applied.
 func Replay(ctx context.Context, o ReplayOptions) (Result, error) {
 	began := time.Now()
 	b, err := beginBuild(ctx, o, true)
@@ -79,7 +82,7 @@ func Replay(ctx context.Context, o ReplayOptions) (Result, error) {
 		}
 		return nil
 	})
-	result := Result{Events: b.events.Load(), Elapsed: time.Since(began), Generations: b.generations}
+	result := Result{Events: b.events.Load(), Elapsed: time.Since(began), Generations: b.generations, Parked: parkedIn(b.sinks)}
 	return result, errors.Join(err, b.end(ctx, err != nil))
 }
 
@@ -191,10 +194,26 @@ func (b *build) fill(p *Projection, number int) {
 }
 
 func (b *build) add(p *Projection, number int, s deferringStore) {
-	b.sinks = append(b.sinks, &sink{
+	added := &sink{
 		projection: p, generation: number, store: s, log: b.log, filter: newFilter(p, b.o.Codec),
 		checkpoints: make([]int64, b.o.Info.Partitions),
-	})
+		held:        make([]held, b.o.Info.Partitions), parked: make([]map[string]parking, b.o.Info.Partitions),
+	}
+	if b.replacing {
+		added.isParked = func(ctx context.Context, e *es.Event) (bool, error) {
+			return isParkedBefore(ctx, b.o.Pool, p.Name, number, e)
+		}
+	}
+	b.sinks = append(b.sinks, added)
+}
+
+// parkedIn lists what new generations go without.
+func parkedIn(sinks []*sink) []ParkedEvent {
+	var all []ParkedEvent
+	for _, s := range sinks {
+		all = append(all, s.inherited...)
+	}
+	return all
 }
 
 func (b *build) sinksOf(p *Projection) []*sink {
@@ -346,6 +365,9 @@ func (b *build) switchOnce(ctx context.Context, p *Projection, number int) (head
 		}
 		if behind > 0 {
 			return fmt.Errorf("the live generation is ahead of the log in %d partitions", behind)
+		}
+		if err := listParked(ctx, tx, parkedIn(b.sinksOf(p))); err != nil {
+			return err
 		}
 		if _, err := tx.Exec(ctx, `UPDATE projections SET status = 'previous', switched_at = now()
 			WHERE name = $1 AND version = $2 AND (log_id, log_epoch) = ($3::uuid, $4)

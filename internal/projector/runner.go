@@ -39,6 +39,7 @@ type runner struct {
 	assigned []int
 	absorbed []chan struct{}
 	inbox    []arrival
+	told     map[int]told // by partition; nil: nothing new
 	woken    bool
 	wake     context.CancelFunc
 
@@ -55,15 +56,31 @@ type runner struct {
 // part is a partition as its runner knows it. While it is behind it belongs to its catch-up goroutine, but for live,
 // retryAt and released.
 type part struct {
-	number     int
-	checkpoint int64 // as it is in the store
-	seen       int64 // handled up to here: at least checkpoint
-	live       bool
-	retryAt    time.Time // when a stopped partition tries again; zero: it is not stopped
-	released   atomic.Bool
+	number   int
+	mark     mark               // as it is in the store
+	parked   map[string]parking // by stream, as the list was when last read
+	seen     int64              // handled up to here: at least the mark
+	live     bool
+	retryAt  time.Time // when a stopped partition tries again; zero: it is not stopped
+	released atomic.Bool
 
 	failing  int64 // position of the event that it stands at; 0: none
 	attempts int
+
+	// For the metrics, whoever it belongs to.
+	stopped atomic.Bool
+	holding atomic.Int64
+}
+
+// stands is the move that goes nowhere yet.
+func (p *part) stands() move {
+	return move{partition: p.number, from: p.mark.position, to: p.mark.position, fromHeld: p.mark.held, toHeld: p.mark.held}
+}
+
+// moved notes what the mark has become.
+func (p *part) moved(to mark) {
+	p.mark, p.seen = to, max(p.seen, to.position)
+	p.holding.Store(int64(len(to.held)))
 }
 
 // arrival is a partition that comes back from catching up: near the live ones, or stopped until retryAt.
@@ -91,6 +108,18 @@ func (r *runner) rouse() {
 	}
 }
 
+// tell hands over what the control tables say of the partitions.
+func (r *runner) tell(t map[int]told) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t == nil {
+		r.told = map[int]told{} // looked at when there is something else to do
+		return
+	}
+	r.told = t
+	r.rouse()
+}
+
 func (r *runner) arrive(a arrival) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -114,6 +143,7 @@ func (r *runner) waiting(ctx context.Context, deadline time.Time) (context.Conte
 func (r *runner) run(ctx context.Context) error {
 	r.group, ctx = errgroup.WithContext(ctx)
 	r.live = r.newStore()
+	defer r.metrics.gone(r.projection.Name, r.generation, r.live.name())
 	nextCheck := time.Now().Add(idleCheck)
 	trouble := backoff{}
 	for ctx.Err() == nil {
@@ -164,8 +194,8 @@ func (r *runner) nextRetry(deadline time.Time) time.Time {
 // absorb takes over what others have left for run: assignments, partitions that have caught up, due retries.
 func (r *runner) absorb(ctx context.Context) {
 	r.mu.Lock()
-	assigned, absorbed, inbox := r.assigned, r.absorbed, r.inbox
-	r.absorbed, r.inbox, r.woken, r.wake = nil, nil, false, nil
+	assigned, absorbed, inbox, told := r.assigned, r.absorbed, r.inbox, r.told
+	r.absorbed, r.inbox, r.told, r.woken, r.wake = nil, nil, nil, false, nil
 	r.mu.Unlock()
 
 	for _, a := range inbox {
@@ -185,8 +215,12 @@ func (r *runner) absorb(ctx context.Context) {
 	}
 	now := time.Now()
 	for _, p := range r.parts {
-		if p != nil && !p.retryAt.IsZero() && !p.retryAt.After(now) {
-			p.retryAt = time.Time{}
+		switch {
+		case p == nil:
+		case p.retryAt.IsZero() && !p.live: // it is catching up, and reads the list then
+		case !p.retryAt.IsZero() && (!p.retryAt.After(now) || told[p.number].act),
+			p.live && told != nil && (told[p.number].act || told[p.number].parked != len(p.parked)):
+			p.live, p.retryAt = false, time.Time{}
 			r.catchUp(ctx, []*part{p}, 0)
 		}
 	}
@@ -242,10 +276,12 @@ func (r *runner) fold(ctx context.Context, events []es.Event) {
 		if !ok {
 			at = len(r.moves)
 			touched[p.number] = at
-			r.moves = append(r.moves, move{partition: p.number, from: p.checkpoint})
+			r.moves = append(r.moves, p.stands())
 		}
 		r.moves[at].to = e.Position
-		r.own = append(r.own, *e)
+		if r.moves[at].admits(e, p.parked) {
+			r.own = append(r.own, *e)
+		}
 	}
 	last := events[len(events)-1].Position
 	if len(r.moves) > 0 {
@@ -264,9 +300,37 @@ func (r *runner) fold(ctx context.Context, events []es.Event) {
 	r.position = last
 	for _, m := range r.moves {
 		if p := r.livePart(m.partition); p != nil {
-			p.checkpoint = m.to
+			r.moved(ctx, p, m)
 		}
 	}
+}
+
+// moved notes that the mark of a partition has moved.
+func (r *runner) moved(ctx context.Context, p *part, m move) {
+	if len(m.toHeld) > len(m.fromHeld) {
+		for stream, position := range m.toHeld {
+			if _, before := m.fromHeld[stream]; !before {
+				r.logger.WarnContext(ctx, "event parked; its stream waits in this projection until it is retried",
+					"store", r.live.name(), "partition", p.number, "position", position, "stream", stream)
+			}
+		}
+	}
+	p.moved(m.after())
+}
+
+// reportStanding tells the metrics what needs an operator.
+func (r *runner) reportStanding() {
+	var stopped, parked int64
+	for _, p := range r.parts {
+		if p == nil {
+			continue
+		}
+		if p.stopped.Load() {
+			stopped++
+		}
+		parked += p.holding.Load()
+	}
+	r.metrics.standing(r.projection.Name, r.generation, r.live.name(), stopped, parked)
 }
 
 func (r *runner) livePart(n int) *part {
@@ -315,10 +379,13 @@ func (r *runner) check(ctx context.Context) {
 		if p == nil || !p.live {
 			continue
 		}
-		if p.seen > p.checkpoint || r.live.name() == storeRedis {
-			r.moves = append(r.moves, move{partition: p.number, from: p.checkpoint, to: p.seen})
+		if p.seen > p.mark.position || r.live.name() == storeRedis {
+			m := p.stands()
+			m.to = p.seen
+			r.moves = append(r.moves, m)
 		}
 	}
+	r.reportStanding()
 	if r.anyLive() {
 		r.metrics.progress(r.projection.Name, r.live.name(), r.position, r.feed.Head())
 	}
@@ -333,7 +400,7 @@ func (r *runner) check(ctx context.Context) {
 		return
 	}
 	for _, m := range r.moves {
-		r.parts[m.partition].checkpoint = m.to
+		r.moved(ctx, r.parts[m.partition], m)
 	}
 	if r.live.name() == storeRedis {
 		r.records.remember(ctx, r.moves)

@@ -40,6 +40,8 @@ type PartitionStatus struct {
 	Number   int
 	Position int64
 	Worker   string // empty: none
+	// Parked is the number of streams that wait behind a parked event.
+	Parked int
 	// Error tells what the partition stands still at: position, stream, type and error. Empty: it does not.
 	Error string
 }
@@ -60,6 +62,8 @@ func (m *Models) Status(ctx context.Context) ([]Status, error) {
 // statusQuery has a row for each partition and store of the live generation.
 const statusQuery = `SELECT p.generation, c.store, c.partition, c.position,
 	  CASE WHEN l.expires_at > now() THEN coalesce(l.worker, '') ELSE '' END,
+	  (SELECT count(DISTINCT k.stream) FROM parked_events k
+	    WHERE k.projection = p.name AND k.generation = p.generation AND k.partition = c.partition),
 	  coalesce('position ' || f.position || ', ' || f.type || ' of ' || f.stream || ', tried ' || f.attempts || ' times: ' || f.error, '')
 	FROM projections p
 	JOIN checkpoints c ON c.projection = p.name AND c.generation = p.generation
@@ -77,6 +81,7 @@ type checkpointRow struct {
 	store         string
 	partition     int
 	position      int64
+	parked        int
 	worker, error string
 }
 
@@ -90,7 +95,7 @@ func (m *Models) status(ctx context.Context, p *Projection) (Status, error) {
 		b.Queue(buildingQuery, args...).QueryRow(func(row pgx.Row) error { return row.Scan(&building) })
 		b.Queue(statusQuery, args...).Query(func(found pgx.Rows) (err error) {
 			rows, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (r checkpointRow, err error) {
-				return r, row.Scan(&r.generation, &r.store, &r.partition, &r.position, &r.worker, &r.error)
+				return r, row.Scan(&r.generation, &r.store, &r.partition, &r.position, &r.worker, &r.parked, &r.error)
 			})
 			return err
 		})
@@ -144,7 +149,7 @@ func (m *Models) foldStatus(ctx context.Context, s *Status, p *Projection, rows 
 		}
 		part := &s.Partitions[i]
 		part.Position = min(part.Position, position)
-		part.Worker = r.worker
+		part.Worker, part.Parked = r.worker, r.parked
 		if r.error != "" {
 			part.Error = r.error
 		}
@@ -163,10 +168,14 @@ func (m *Models) redisCheckpoints(ctx context.Context, p *Projection, rows []che
 	}
 	ctx, cancel := context.WithTimeout(ctx, documentTimeout)
 	defer cancel()
-	positions, err := newRedisStore(m.o.Redis, p, rows[0].generation, m.o.Info).load(ctx, partitions)
+	marks, err := newRedisStore(m.o.Redis, p, rows[0].generation, m.o.Info).load(ctx, partitions)
 	if err != nil {
 		m.o.Logger.WarnContext(ctx, "Redis does not tell its checkpoints", "projection", p.Name, "error", err)
 		return nil
+	}
+	positions := make([]int64, len(marks))
+	for i, m := range marks {
+		positions[i] = m.position
 	}
 	return positions
 }

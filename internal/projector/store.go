@@ -9,19 +9,13 @@ import (
 	"github.com/millrace/millrace/internal/es"
 )
 
-// move is the compare-and-set of one partition's checkpoint. One that goes nowhere only compares.
-type move struct {
-	partition int
-	from, to  int64
-}
-
 // store is where a generation of a projection is kept, with its checkpoints.
 type store interface {
 	name() string
-	// load returns the checkpoints of the partitions, in their order.
-	load(ctx context.Context, partitions []int) ([]int64, error)
-	// apply folds the events, of wanted types and decoded, and moves the checkpoints of their partitions. It returns
-	// errMoved when a checkpoint is not where it was thought to be, a *faultError when the events are to blame, and
+	// load returns the marks of the partitions, in their order.
+	load(ctx context.Context, partitions []int) ([]mark, error)
+	// apply folds the events, of wanted types and decoded, and moves the marks of their partitions. It returns
+	// errMoved when a mark is not where it was thought to be, a *faultError when the events are to blame, and
 	// another error when the store is. In Redis other partitions may have been applied all the same: whoever gets
 	// an error loads the checkpoints again.
 	apply(ctx context.Context, moves []move, events []es.Event, bulk bool) error

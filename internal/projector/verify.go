@@ -30,7 +30,8 @@ const mostDifferences = 100
 
 // Verify rebuilds each projection beside the live generation, up to exactly the live checkpoints, compares row by row
 // and document by document, and drops what it built. The live generation stands still only while the last few events
-// are folded. At most 100 differences a table are returned. Its errors are those of [Replay].
+// are folded. At most 100 differences a table are returned. What the live generation goes without because it is parked is left
+// out of both. Its errors are those of [Replay].
 func Verify(ctx context.Context, o ReplayOptions) ([]Difference, error) {
 	b, err := beginBuild(ctx, o, false)
 	if err != nil {
@@ -57,8 +58,9 @@ func (v *verification) run(ctx context.Context) ([]Difference, error) {
 			return nil, err
 		}
 		live[s], stores[s] = number, v.liveStore(s, number)
-		if s.limits, err = stores[s].load(ctx, v.allPartitions()); err != nil {
-			return nil, err
+		s.limits = make([]int64, v.o.Info.Partitions)
+		if err := v.follow(ctx, s, stores[s]); err != nil {
+			return nil, fmt.Errorf("projector: verifying %s: %w", s.projection.Name, err)
 		}
 		until = max(until, slices.Max(s.limits))
 	}
@@ -93,6 +95,37 @@ func (v *verification) liveStore(s *sink, number int) store {
 		return newRedisStore(v.o.Redis, s.projection, number, v.o.Info)
 	}
 	return newPostgresStore(v.o.Pool, s.projection, number, v.o.Info.Partitions, func() {})
+}
+
+// follow lets a sink fold up to where the live generation stands.
+func (v *verification) follow(ctx context.Context, s *sink, live store) error {
+	marks, err := live.load(ctx, v.allPartitions())
+	if err != nil {
+		return err
+	}
+	for n, m := range marks {
+		if err := s.follow(n, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow lets the sink fold a partition up to a mark, and leave out what that leaves out.
+func (s *sink) follow(n int, to mark) error {
+	for stream, position := range s.held[n] {
+		if to.held[stream] != position {
+			return fmt.Errorf("parked stream %s of partition %d was retried meanwhile; verify again", stream, n)
+		}
+	}
+	s.limits[n], s.parked[n] = to.position, make(map[string]parking, len(to.held))
+	for stream, position := range to.held {
+		if _, held := s.held[n][stream]; !held && position <= s.checkpoints[n] {
+			return fmt.Errorf("stream %s of partition %d was parked again meanwhile; verify again", stream, n)
+		}
+		s.parked[n][stream] = parking{position: position}
+	}
+	return nil
 }
 
 func liveGeneration(ctx context.Context, pool *pgxpool.Pool, info es.Log, p *Projection) (number int, err error) {
@@ -154,7 +187,7 @@ func (v *verification) compareTables(ctx context.Context, s *sink, number int, l
 			ORDER BY partition FOR UPDATE`, s.projection.Name, number); err != nil {
 			return err
 		}
-		if s.limits, err = live.load(ctx, v.allPartitions()); err != nil {
+		if err := v.follow(ctx, s, live); err != nil {
 			return err
 		}
 		if err := v.catchUp(ctx, s); err != nil {
@@ -226,14 +259,16 @@ func (v *verification) compareDocuments(ctx context.Context, s *sink, number int
 		}
 		slices.Sort(names)
 		for part := range slices.Chunk(names, chunk) {
-			checkpoint, liveOnes, err := readDocuments(ctx, v.o.Redis, live, partition, part)
+			at, liveOnes, err := readDocuments(ctx, v.o.Redis, live, partition, part)
 			if err != nil {
 				return nil, err
 			}
-			if checkpoint < s.checkpoints[partition] {
+			if at.position < s.checkpoints[partition] {
 				return nil, fmt.Errorf("redis lost partition %d meanwhile", partition)
 			}
-			s.limits[partition] = checkpoint
+			if err := s.follow(partition, at); err != nil {
+				return nil, err
+			}
 			if err := v.catchUp(ctx, s); err != nil {
 				return nil, err
 			}
@@ -253,8 +288,8 @@ func (v *verification) compareDocuments(ctx context.Context, s *sink, number int
 	return all, nil
 }
 
-// readDocuments reads a partition's checkpoint and documents of one moment; a document that does not exist is "".
-func readDocuments(ctx context.Context, client redis.UniversalClient, keys redisKeys, partition int, documents []string) (int64, []string, error) {
+// readDocuments reads a partition's mark and documents of one moment; a document that does not exist is "".
+func readDocuments(ctx context.Context, client redis.UniversalClient, keys redisKeys, partition int, documents []string) (mark, []string, error) {
 	fields := make([]string, 0, len(documents)+1)
 	fields = append(fields, checkpointField)
 	for _, d := range documents {
@@ -262,17 +297,16 @@ func readDocuments(ctx context.Context, client redis.UniversalClient, keys redis
 	}
 	values, err := client.HMGet(ctx, keys.partition(partition), fields...).Result()
 	if err != nil {
-		return 0, nil, fmt.Errorf("reading documents: %w", err)
+		return mark{}, nil, fmt.Errorf("reading documents: %w", err)
 	}
-	var checkpoint int64
-	if text, ok := values[0].(string); ok {
-		if _, err := fmt.Sscan(text, &checkpoint); err != nil {
-			return 0, nil, fmt.Errorf("reading the checkpoint of partition %d: %w", partition, err)
-		}
+	text, _ := values[0].(string) // "" where there is none
+	at, err := parseMark(text)
+	if err != nil {
+		return mark{}, nil, fmt.Errorf("reading the checkpoint of partition %d: %w", partition, err)
 	}
 	found := make([]string, len(documents))
 	for i, v := range values[1:] {
 		found[i], _ = v.(string)
 	}
-	return checkpoint, found, nil
+	return at, found, nil
 }

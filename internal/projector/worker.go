@@ -184,6 +184,9 @@ func (w *Worker) tick(ctx context.Context) error {
 	}
 	failed := w.mend(bounded, s)
 	w.reconcile(ctx, s.generations)
+	for key, r := range w.runners {
+		r.tell(s.told[key])
+	}
 	failed = errors.Join(failed, w.balance(bounded, s, steady))
 	for _, g := range s.generations {
 		if g.status != statusBuilding {
