@@ -54,7 +54,7 @@ func printProjections(w io.Writer, list []projector.Status) error {
 			if worker == "" {
 				worker = "-"
 			}
-			fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t\t\n", p.Name, partition.Number, partition.Position, worker, partition.Error)
+			fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t\t\n", p.Name, partition.Number, partition.Position, worker, trouble(partition))
 		}
 	}
 	return t.Flush()

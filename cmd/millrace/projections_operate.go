@@ -191,6 +191,19 @@ func tellParked(w io.Writer, list []projector.ParkedEvent, more string) {
 	}
 }
 
+// trouble is what an operator has to know of a partition.
+func trouble(p projector.PartitionStatus) string {
+	switch {
+	case p.Error != "":
+		return p.Error
+	case p.Parked == 1:
+		return "1 stream is parked"
+	case p.Parked > 1:
+		return fmt.Sprintf("%d streams are parked", p.Parked)
+	}
+	return ""
+}
+
 func printParked(w io.Writer, list []projector.ParkedEvent) error {
 	if len(list) == 0 {
 		_, err := fmt.Fprintln(w, "nothing is parked")

@@ -36,10 +36,13 @@ func TestAnOperatorParksAnEvent(t *testing.T) {
 	spawn(t, env, "worker")
 	tool := func(wantCode int, args ...string) string {
 		t.Helper()
-		p := spawn(t, env, append([]string{"projections"}, args...)...)
+		if args[0] != "replay" {
+			args = append([]string{"projections"}, args...)
+		}
+		p := spawn(t, env, args...)
 		<-p.done
 		if code := p.cmd.ProcessState.ExitCode(); code != wantCode {
-			t.Fatalf("projections %s ended with %d, not %d:\n%s", strings.Join(args, " "), code, wantCode, p.out)
+			t.Fatalf("%s ended with %d, not %d:\n%s", strings.Join(args, " "), code, wantCode, p.out)
 		}
 		return p.out.String()
 	}
@@ -54,7 +57,7 @@ func TestAnOperatorParksAnEvent(t *testing.T) {
 		err := conn.QueryRow(t.Context(), `SELECT count(*) FROM projection_failures WHERE projection = 'orders' AND position = 1`).Scan(&n)
 		return err == nil && n == 1
 	})
-	tells(tool(exitOK), "FAILED")
+	tells(tool(exitOK, "list"), "FAILED")
 	tells(tool(exitOK, "--json"), "position 1, order.fulfilled of order-1")
 	tells(tool(exitOK, "parked"), "nothing is parked")
 	tells(tool(exitUsage, "park", "orders", "--position", "2"), "it stands still at 1 (order.fulfilled of order-1)")
@@ -63,10 +66,14 @@ func TestAnOperatorParksAnEvent(t *testing.T) {
 	tells(tool(exitUsage, "park", "orders", "--position", "1"), "position 1 is parked in orders already")
 	tells(tool(exitUsage, "retry", "orders", "--position", "2"), "retry that one")
 	tells(tool(exitOK, "parked", "orders"), "order.fulfilled")
+	tells(tool(exitOK, "list"), "1 stream is parked")
 	tells(tool(exitError, "retry", "orders", "--position", "1"), "stream order-1 of orders is still parked, at position 1 (order.fulfilled)")
 	var list []projector.ParkedEvent
 	if out := tool(exitOK, "parked", "--json"); json.Unmarshal([]byte(out[strings.Index(out, "["):]), &list) != nil ||
 		len(list) != 1 || list[0].Position != 1 || list[0].Waiting != 1 || list[0].Stream != stream {
 		t.Errorf("the list is %s", out)
 	}
+	tells(tool(exitOK, "replay", "orders", "--verify"), "stream order-1 is parked at position 1")
+	tells(tool(exitError, "replay", "sales"), "event 1 (order.fulfilled, stream order-1) cannot be applied") // nobody has parked it there
+	tells(tool(exitOK, "replay", "orders"), "it still cannot be applied")
 }

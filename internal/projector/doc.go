@@ -22,6 +22,21 @@
 // applied stops its own partition of its own projection, is tried again with growing pauses, and stands in the table
 // projection_failures as long as it fails.
 //
+// # Parked events
+//
+// [Models.Park] sets the event aside that a partition stands still at. The partition goes on, and the stream is held: the
+// event and all behind it in its stream stay out of the rows until [Models.Retry] has them applied, in order. There are two
+// records of that. The table parked_events is the list of what operators wish, for each generation and store. What a store
+// really goes without is part of the partition's mark (checkpoint and held streams), which moves in the commit or script of the rows
+// and by the same compare-and-set: in checkpoints.held, or in Redis in the checkpoint's own field. So a worker that has not heard
+// of a park or a retry writes nothing wrong, and data that is lost takes along what was known of it. Workers bring the
+// two together: what is on the list and not reached yet is held when they come to it; what is held, and is to be retried or is
+// not on the list any more, is applied batch by batch, beside the live partitions, while newer events of the stream are held;
+// what is on the list and applied already is struck off.
+//
+// A generation that is being built tries what is parked in the one before, and parks it too if it must. A read of one held stream is
+// refused at a position that it would have to show; lists are served.
+//
 // # Rebuilds
 //
 // [Replay] reads the log once for all its projections and folds it into new generations beside the live ones, in large

@@ -325,7 +325,6 @@ func TestReplayWithParkedEvents(t *testing.T) {
 	bad := f.append("tally-bad", added{N: 2, Poison: true})
 	f.append("tally-bad", added{N: 3})
 	f.fill(25_000, 40)
-	whole := f.sums["tally-bad"]
 	f.awaitStanding(bad, 2)
 	_, err := projector.Replay(t.Context(), f.replayOptions())
 	if want := fmt.Sprintf("event %d (tally.added, stream tally-bad) cannot be applied: it is poison", bad); err == nil || !strings.Contains(err.Error(), want) {
@@ -334,7 +333,7 @@ func TestReplayWithParkedEvents(t *testing.T) {
 	must(t, m.Park(t.Context(), "tally", bad))
 	f.awaitParked(m, bad)
 	f.append("tally-bad", added{N: 4, Poison: true})
-	whole = f.sums["tally-bad"]
+	whole := f.sums["tally-bad"]
 	f.wantBefore("tally-bad", before)
 	result, err := projector.Replay(t.Context(), f.replayOptions())
 	must(t, err)
@@ -468,6 +467,12 @@ func TestWhatStopsAPartition(t *testing.T) {
 			eventually(t, patience, "the metric tells that it is parked", gauge("millrace_projection_parked_streams"))
 			if _, err := f.rows(m, last); err != nil {
 				t.Error(err)
+			}
+			rebuild := f.replayOptions()
+			rebuild.Projections = []projector.Projection{p}
+			result, err := projector.Replay(t.Context(), rebuild)
+			if err != nil || len(result.Parked) != 1 || !strings.Contains(result.Parked[0].Error, c.want) {
+				t.Errorf("a rebuild: %+v, %v", result.Parked, err)
 			}
 			f.poison(false)
 			must(t, m.Retry(t.Context(), "tally", bad))
