@@ -83,7 +83,7 @@ func child(ctx context.Context) error {
 }
 
 // hanging makes a projection tell when it has folded a given number of events, and then stay in the middle of its
-// transaction for ever.
+// transaction, once: until the process is stopped and goes on.
 func hanging(p projector.Projection) projector.Projection {
 	at, err := strconv.ParseInt(os.Getenv(childHangAt), 10, 64)
 	if err != nil {
@@ -91,18 +91,22 @@ func hanging(p projector.Projection) projector.Projection {
 	}
 	apply := p.Postgres.Apply
 	var folded atomic.Int64
+	var hung atomic.Bool
+	goesOn := make(chan os.Signal, 1)
+	signal.Notify(goesOn, syscall.SIGCONT)
 	p.Postgres = &projector.Postgres{Schema: p.Postgres.Schema, Apply: func(ctx context.Context, tx *projector.Tx, events []es.Event) error {
 		if err := apply(ctx, tx, events); err != nil {
 			return err
 		}
-		if folded.Add(int64(len(events))) < at {
+		if folded.Add(int64(len(events))) < at || !hung.CompareAndSwap(false, true) {
 			return nil
 		}
 		if _, err := tx.Exec(ctx, `SELECT 1`); err != nil { // all that was queued has been done, and nothing is committed
 			return err
 		}
 		fmt.Println("hanging")
-		select {}
+		<-goesOn
+		return nil
 	}}
 	return p
 }
