@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/millrace/millrace/commands"
 	"github.com/millrace/millrace/domain/catalog"
@@ -16,10 +17,12 @@ import (
 )
 
 // Product finds one product by its id or its slug.
-func (r queryResolver) Product(ctx context.Context, id, slug *string) (*model.Product, error) {
+func (r queryResolver) Product(ctx context.Context, id, slug *string, asOf *time.Time) (*model.Product, error) {
 	switch {
 	case (id == nil) == (slug == nil):
 		return nil, problem(BadUserInput, "give id or slug, one of them")
+	case asOf != nil:
+		return r.productAsOf(ctx, id, value(slug), *asOf)
 	case id != nil:
 		own, ok := model.IDOf(model.KindProduct, *id)
 		if !ok {
@@ -167,6 +170,9 @@ func (r *resolver) productFilter(staff bool, text string, in *model.ProductFilte
 func (r variantResolver) Available(ctx context.Context, v *model.Variant) (*int, error) {
 	if v.Available != nil {
 		return v.Available, nil
+	}
+	if asOf := v.Product.AsOf; !asOf.IsZero() {
+		return r.availableAsOf(ctx, v.SKU, asOf)
 	}
 	stock, err := callFrom(ctx).loaders.stock.load(ctx, v.SKU)
 	if err != nil || stock == nil {

@@ -26,6 +26,9 @@ func (r orderResolver) History(ctx context.Context, o *model.Order) ([]*model.Or
 		}
 		all = append(all, events...)
 	}
+	if !o.AsOf.IsZero() {
+		all = slices.DeleteFunc(all, func(e es.Event) bool { return e.RecordedAt.After(o.AsOf) })
+	}
 	slices.SortFunc(all, func(a, b es.Event) int { return int(a.Position - b.Position) })
 	entries := make([]*model.OrderHistoryEntry, len(all))
 	for i, e := range all {

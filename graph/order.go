@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/millrace/millrace/commands"
 	"github.com/millrace/millrace/domain/order"
@@ -15,7 +16,10 @@ import (
 )
 
 // Order finds an order for staff, or for whoever has its access token.
-func (r queryResolver) Order(ctx context.Context, id string, accessToken *string) (*model.Order, error) {
+func (r queryResolver) Order(ctx context.Context, id string, accessToken *string, asOf *time.Time) (*model.Order, error) {
+	if asOf != nil {
+		return r.orderAsOf(ctx, id, *asOf)
+	}
 	number, ok := r.accessible(ctx, id, accessToken)
 	if !ok {
 		return nil, nil // an unknown order and a wrong token look alike

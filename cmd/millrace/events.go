@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/millrace/millrace/commands"
 	"github.com/millrace/millrace/internal/es"
 )
 
@@ -16,6 +19,7 @@ type eventsCommand struct {
 	Stream string `placeholder:"NAME" help:"Only this stream, for example order-580729."`
 	From   int64  `default:"1" help:"First position to show."`
 	Limit  int    `default:"0" help:"Show at most so many; 0 means all."`
+	State  bool   `help:"Show the stream's state after each event too."`
 	Follow bool   `short:"f" help:"Go on showing what is appended."`
 	JSON   bool   `help:"Print a JSON object a line."`
 }
@@ -28,14 +32,25 @@ func (c *eventsCommand) Run(ctx context.Context, out *console) error {
 	if c.Limit < 0 || c.From < 1 {
 		return usageError{fmt.Errorf("--from must be at least 1 and --limit at least 0, not %d and %d", c.From, c.Limit)}
 	}
+	states, err := c.states()
+	if err != nil {
+		return err
+	}
 	return withShop(ctx, c.serverFlags, out, func(s *shop) error {
 		shown := 0
 		show := func(events []es.Event) error {
 			for i := range events {
-				if c.Stream != "" && events[i].Stream != c.Stream || events[i].Position < c.From {
+				if c.Stream != "" && events[i].Stream != c.Stream {
 					continue
 				}
-				if err := c.print(out, &events[i]); err != nil {
+				state, err := states.after(&events[i])
+				if err != nil {
+					return err
+				}
+				if events[i].Position < c.From {
+					continue
+				}
+				if err := c.print(out, &events[i], state); err != nil {
 					return err
 				}
 				if shown++; shown == c.Limit {
@@ -56,6 +71,51 @@ func (c *eventsCommand) Run(ctx context.Context, out *console) error {
 		}
 		return err
 	})
+}
+
+// streamStates folds the events of one stream; nil folds nothing.
+type streamStates struct {
+	codec    *es.Codec
+	category *es.Category
+	state    any
+}
+
+func (c *eventsCommand) states() (*streamStates, error) {
+	if !c.State {
+		return nil, nil
+	}
+	if c.Stream == "" {
+		return nil, usageError{errors.New("--state is for one stream: name it with --stream")}
+	}
+	categories := commands.Categories()
+	at := slices.IndexFunc(categories, func(k *es.Category) bool { return k.Name == es.CategoryOf(c.Stream) })
+	if at < 0 {
+		names := make([]string, len(categories))
+		for i, k := range categories {
+			names[i] = k.Name
+		}
+		return nil, usageError{fmt.Errorf("--stream %s is none of a kind that has states; there are %s", c.Stream, strings.Join(names, ", "))}
+	}
+	return &streamStates{codec: commands.Codec(), category: categories[at], state: categories[at].Zero()}, nil
+}
+
+// after returns the state after the next event as JSON. Personal data stays sealed in it.
+func (s *streamStates) after(e *es.Event) (json.RawMessage, error) {
+	if s == nil {
+		return nil, nil
+	}
+	err := s.codec.Decode(e) // as a rule it has been
+	if err == nil {
+		s.state, err = s.category.Fold(s.state, e.Fact, e.OccurredAt)
+	}
+	var state json.RawMessage
+	if err == nil {
+		state, err = json.Marshal(s.state)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the state of %s after version %d: %w", e.Stream, e.Version, err)
+	}
+	return state, nil
 }
 
 // history shows what is in the log now, and returns the position behind which it goes on.
@@ -97,9 +157,12 @@ func (c *eventsCommand) history(ctx context.Context, s *shop, show func([]es.Eve
 	}
 }
 
-func (c *eventsCommand) print(out *console, e *es.Event) error {
+func (c *eventsCommand) print(out *console, e *es.Event, state json.RawMessage) error {
 	if !c.JSON {
 		_, err := fmt.Fprintf(out.out, "%d\t%s\t%s@%d\t%s\t%s\n", e.Position, e.OccurredAt.Format(time.RFC3339), e.Stream, e.Version, e.Type, e.Data)
+		if err == nil && state != nil {
+			_, err = fmt.Fprintf(out.out, "\tstate\t%s\n", state)
+		}
 		return err
 	}
 	line, err := json.Marshal(struct {
@@ -111,7 +174,8 @@ func (c *eventsCommand) print(out *console, e *es.Event) error {
 		RecordedAt time.Time       `json:"recordedAt"`
 		Data       json.RawMessage `json:"data"`
 		Metadata   json.RawMessage `json:"metadata"`
-	}{e.Position, e.Stream, e.Version, e.Type, e.OccurredAt, e.RecordedAt, e.Data, e.Metadata})
+		State      json.RawMessage `json:"state,omitempty"`
+	}{e.Position, e.Stream, e.Version, e.Type, e.OccurredAt, e.RecordedAt, e.Data, e.Metadata, state})
 	if err != nil {
 		return err
 	}

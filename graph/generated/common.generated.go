@@ -26,12 +26,12 @@ type QueryResolver interface {
 	Node(ctx context.Context, id string) (model.Node, error)
 	Nodes(ctx context.Context, ids []string) ([]model.Node, error)
 	Cart(ctx context.Context, id string) (*model.Cart, error)
-	Product(ctx context.Context, id *string, slug *string) (*model.Product, error)
+	Product(ctx context.Context, id *string, slug *string, asOf *time.Time) (*model.Product, error)
 	Products(ctx context.Context, first *int, after *string, last *int, before *string, query *string, filter *model.ProductFilter, sortKey *model.ProductSortKey, reverse *bool) (*model.ProductConnection, error)
 	SalesReport(ctx context.Context, from time.Time, to time.Time, groupBy model.SalesGroup) ([]*model.SalesRow, error)
 	Projections(ctx context.Context) ([]*model.Projection, error)
 	Events(ctx context.Context, stream *string, first *int, after *string) (*model.EventConnection, error)
-	Order(ctx context.Context, id string, accessToken *string) (*model.Order, error)
+	Order(ctx context.Context, id string, accessToken *string, asOf *time.Time) (*model.Order, error)
 	Orders(ctx context.Context, first *int, after *string, last *int, before *string, status *order.Status) (*model.OrderConnection, error)
 }
 
@@ -144,6 +144,14 @@ func (ec *executionContext) field_Query_order_args(ctx context.Context, rawArgs 
 		return nil, err
 	}
 	args["accessToken"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "asOf",
+		func(ctx context.Context, v any) (*time.Time, error) {
+			return ec.unmarshalODateTime2ᚖtimeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["asOf"] = arg2
 	return args, nil
 }
 
@@ -212,6 +220,14 @@ func (ec *executionContext) field_Query_product_args(ctx context.Context, rawArg
 		return nil, err
 	}
 	args["slug"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "asOf",
+		func(ctx context.Context, v any) (*time.Time, error) {
+			return ec.unmarshalODateTime2ᚖtimeᚐTime(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["asOf"] = arg2
 	return args, nil
 }
 
@@ -599,7 +615,7 @@ func (ec *executionContext) _Query_product(ctx context.Context, field graphql.Co
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Product(ctx, fc.Args["id"].(*string), fc.Args["slug"].(*string))
+			return ec.Resolvers.Query().Product(ctx, fc.Args["id"].(*string), fc.Args["slug"].(*string), fc.Args["asOf"].(*time.Time))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Product) graphql.Marshaler {
@@ -807,7 +823,7 @@ func (ec *executionContext) _Query_order(ctx context.Context, field graphql.Coll
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Order(ctx, fc.Args["id"].(string), fc.Args["accessToken"].(*string))
+			return ec.Resolvers.Query().Order(ctx, fc.Args["id"].(string), fc.Args["accessToken"].(*string), fc.Args["asOf"].(*time.Time))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Order) graphql.Marshaler {
@@ -1604,6 +1620,24 @@ func (ec *executionContext) marshalNUserErrorCode2githubᚗcomᚋmillraceᚋmill
 			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
 		}
 	}
+	return res
+}
+
+func (ec *executionContext) unmarshalODateTime2ᚖtimeᚐTime(ctx context.Context, v any) (*time.Time, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := model.UnmarshalDateTime(v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalODateTime2ᚖtimeᚐTime(ctx context.Context, sel ast.SelectionSet, v *time.Time) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := model.MarshalDateTime(*v)
 	return res
 }
 

@@ -368,6 +368,8 @@ extend type Query {
     id: ID
     "The slug that the product has now."
     slug: String
+    "Staff: as the log stood at this time, by when things were recorded, also whose the slug was and how much was available; null if there was no such product yet."
+    asOf: DateTime
   ): Product
   "The products of the shop. Without first and last: the first 20."
   products(
@@ -905,6 +907,8 @@ extend type Query {
     id: ID!
     "What checkout returned beside the order."
     accessToken: String
+    "Staff: as the log stood at this time, by when things were recorded; null if there was no such order yet. Variants and personal data are those of today."
+    asOf: DateTime
   ): Order
   "Staff: the orders of the shop, newest first. Without first and last: the first 20."
   orders(

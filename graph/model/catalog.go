@@ -1,13 +1,19 @@
 package model
 
 import (
+	"time"
+
 	"context"
 
 	"github.com/millrace/millrace/domain/catalog"
 )
 
 // Product is a product as its events have made it.
-type Product struct{ catalog.State }
+type Product struct {
+	catalog.State
+	// AsOf is the time at which the log is asked how it stood, zero for now.
+	AsOf time.Time
+}
 
 // NewProduct returns the product with that state, nil if it does not exist.
 func NewProduct(s *catalog.State) *Product {

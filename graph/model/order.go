@@ -10,7 +10,11 @@ import (
 )
 
 // Order is an order as its events have made it.
-type Order struct{ order.State }
+type Order struct {
+	order.State
+	// AsOf is the time at which the log is asked how it stood, zero for now.
+	AsOf time.Time
+}
 
 // NewOrder returns the order with that state, nil if it does not exist.
 func NewOrder(s *order.State) *Order {

@@ -1,6 +1,10 @@
 package es
 
-import "context"
+import (
+	"context"
+	"slices"
+	"time"
+)
 
 // Reader reads the log. Events come decoded where their type is known; Fact is nil where it is not.
 type Reader interface {
@@ -14,6 +18,16 @@ type Reader interface {
 
 // Load folds a whole stream and returns its state and version; version 0 means that the stream is empty.
 func Load[S any](ctx context.Context, r Reader, s Stream[S]) (S, int64, error) {
+	return loadWhile(ctx, r, s, func(*Event) bool { return true })
+}
+
+// LoadAsOf is Load for the stream as it stood: it folds what had been recorded at that time.
+func LoadAsOf[S any](ctx context.Context, r Reader, s Stream[S], at time.Time) (S, int64, error) {
+	return loadWhile(ctx, r, s, func(e *Event) bool { return !e.RecordedAt.After(at) })
+}
+
+// loadWhile folds the events of a stream up to the first that does not belong.
+func loadWhile[S any](ctx context.Context, r Reader, s Stream[S], belongs func(*Event) bool) (S, int64, error) {
 	const page = 1000
 	state, version := s.kind.zero.(S), int64(0)
 	for {
@@ -21,11 +35,15 @@ func Load[S any](ctx context.Context, r Reader, s Stream[S]) (S, int64, error) {
 		if err != nil {
 			return state, 0, err
 		}
+		whole := len(events) < page
+		if end := slices.IndexFunc(events, func(e Event) bool { return !belongs(&e) }); end >= 0 {
+			events, whole = events[:end], true
+		}
 		if state, err = FoldStream(s.kind, state, events); err != nil {
 			return state, 0, err
 		}
 		version += int64(len(events))
-		if len(events) < page {
+		if whole {
 			return state, version, nil
 		}
 	}
