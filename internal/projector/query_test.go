@@ -16,6 +16,7 @@ func TestPositionWaits(t *testing.T) {
 	f := setup(t)
 	f.worker("one")
 	m := f.models()
+	f.expect(m)                         // it is there: building it is not to be waited for below
 	f.append("tally-idle", added{N: 1}) // and never again
 	for i := range 200 {
 		stream := fmt.Sprintf("tally-%d", i%7)
