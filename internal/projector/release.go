@@ -10,26 +10,6 @@ import (
 // releaseBatch is how many events of a parked stream are applied in one commit.
 const releaseBatch = 1_000
 
-// due returns the parked stream to be tried next, the one parked first, or "". A stream is due when an operator has asked
-// for it, and when nobody wishes it parked: its entry was deleted, or Redis was set back to before it was applied.
-func (p *part) due() string {
-	due, from := "", int64(0)
-	for stream, position := range p.mark.held {
-		if listed, ok := p.parked[stream]; (!ok || listed.retry) && (due == "" || position < from) {
-			due, from = stream, position
-		}
-	}
-	return due
-}
-
-// list notes that a stream is on the list, and not to be tried again.
-func (p *part) list(stream string, position int64) {
-	if p.parked == nil {
-		p.parked = make(map[string]parking)
-	}
-	p.parked[stream] = parking{position: position}
-}
-
 // stillParked strikes the streams off the list that have been applied by somebody who died before he did that, and returns
 // the others.
 func (c *catchUp) stillParked(ctx context.Context, m mark, parked map[string]parking) (map[string]parking, error) {

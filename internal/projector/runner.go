@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -51,36 +50,6 @@ type runner struct {
 	own      []es.Event
 	picked   []es.Event
 	moves    []move
-}
-
-// part is a partition as its runner knows it. While it is behind it belongs to its catch-up goroutine, but for live,
-// retryAt and released.
-type part struct {
-	number   int
-	mark     mark               // as it is in the store
-	parked   map[string]parking // by stream, as the list was when last read
-	seen     int64              // handled up to here: at least the mark
-	live     bool
-	retryAt  time.Time // when a stopped partition tries again; zero: it is not stopped
-	released atomic.Bool
-
-	failing  int64 // position of the event that it stands at; 0: none
-	attempts int
-
-	// For the metrics, whoever it belongs to.
-	stopped atomic.Bool
-	holding atomic.Int64
-}
-
-// stands is the move that goes nowhere yet.
-func (p *part) stands() move {
-	return move{partition: p.number, from: p.mark.position, to: p.mark.position, fromHeld: p.mark.held, toHeld: p.mark.held}
-}
-
-// moved notes what the mark has become.
-func (p *part) moved(to mark) {
-	p.mark, p.seen = to, max(p.seen, to.position)
-	p.holding.Store(int64(len(to.held)))
 }
 
 // arrival is a partition that comes back from catching up: near the live ones, or stopped until retryAt.
