@@ -13,11 +13,16 @@ import (
 	"github.com/millrace/millrace/internal/es"
 )
 
-// Statuses of a generation that is being fed; the others are "previous" and "dropped".
+// Statuses of a generation. Workers feed all but those that were dropped, and those that a rebuild fills.
 const (
 	statusBuilding = "building"
 	statusLive     = "live"
+	statusPrevious = "previous" // read until the last switch, and kept for Rollback
+	statusDropped  = "dropped"
 )
+
+// isFed is whether workers feed a generation.
+const isFed = `owner IS NULL AND status IN ('live', 'building', 'previous')`
 
 // generation is one build of a projection.
 type generation struct {
@@ -61,7 +66,7 @@ func ensureGeneration(ctx context.Context, pool *pgxpool.Pool, info es.Log, p *P
 		}
 		// Those of another log, or of this one before a restore, and those that somebody has deleted are set aside.
 		if _, err := tx.Exec(ctx, `UPDATE projections p SET status = 'dropped' WHERE name = $1 AND status <> 'dropped'
-			AND ((log_id, log_epoch) <> ($2::uuid, $3) OR version = $6 AND owner IS NULL AND status <> 'previous' AND `+isLost+`)`,
+			AND ((log_id, log_epoch) <> ($2::uuid, $3) OR version = $6 AND owner IS NULL AND `+isLost+`)`,
 			p.Name, info.ID, info.Epoch, names, stores, p.Version); err != nil {
 			return err
 		}
@@ -183,9 +188,9 @@ func dropGeneration(
 	return newRedisKeys(info, name, number).drop(ctx, client, info.Partitions)
 }
 
-// fedGenerations returns the generations that workers of these projections feed: those live, and those built by workers.
+// fedGenerations returns the generations that workers of these projections feed.
 const fedGenerations = `SELECT name, generation, version, status, ` + isLost + ` FROM projections p
-	WHERE status IN ('live', 'building') AND owner IS NULL AND (log_id, log_epoch) = ($2::uuid, $3)
+	WHERE ` + isFed + ` AND (log_id, log_epoch) = ($2::uuid, $3)
 	AND name || '@' || version = ANY ($1) ORDER BY name, generation`
 
 func scanGeneration(rows pgx.CollectableRow) (generation, error) {

@@ -20,8 +20,8 @@ func (e *OperatorError) Error() string { return e.Message }
 
 // fedBy joins the generations that workers feed to a table t of a projection's generations. Its arguments 1, 2 and 3 are the
 // projection, the log and its epoch.
-const fedBy = ` JOIN projections g ON g.name = t.projection AND g.generation = t.generation AND g.owner IS NULL
-	AND g.status IN ('live', 'building') AND (g.log_id, g.log_epoch) = ($2::uuid, $3)
+const fedBy = ` JOIN projections g ON g.name = t.projection AND g.generation = t.generation AND ` + isFed + `
+	AND (g.log_id, g.log_epoch) = ($2::uuid, $3)
 	WHERE t.projection = $1 AND `
 
 const (
@@ -170,8 +170,8 @@ func (m *Models) Parked(ctx context.Context, projections ...string) ([]ParkedEve
 			  k.attempts, k.parked_at, k.failed_at, k.retry_asked,
 			  (SELECT count(*) FROM events e WHERE e.stream = k.stream AND e.position > k.position)
 			FROM parked_events k
-			JOIN projections g ON g.name = k.projection AND g.generation = k.generation AND g.owner IS NULL
-			  AND g.status IN ('live', 'building') AND (g.log_id, g.log_epoch) = ($2::uuid, $3)
+			JOIN projections g ON g.name = k.projection AND g.generation = k.generation AND `+isFed+`
+			  AND (g.log_id, g.log_epoch) = ($2::uuid, $3)
 			WHERE k.projection = ANY ($1) ORDER BY k.projection, k.position, k.generation, k.store`,
 			projections, m.o.Info.ID, m.o.Info.Epoch)
 		if err != nil {

@@ -117,11 +117,11 @@ func (q *query) run(ctx, waiting context.Context) error {
 	pause := backoff{first: time.Millisecond, most: 20 * time.Millisecond}
 	var failed error
 	for {
-		behind, why := false, "it took too long"
+		behind, stopped, why := false, false, "it took too long"
 		failed = nil
 		for _, s := range q.inTurn() {
 			// While a replica is only somewhat behind the primary is spared.
-			if behind && s == q.primary && time.Since(q.began) < q.o.Wait/4 {
+			if behind && !stopped && s == q.primary && time.Since(q.began) < q.o.Wait/4 {
 				continue
 			}
 			err := q.attempt(ctx, s)
@@ -137,9 +137,13 @@ func (q *query) run(ctx, waiting context.Context) error {
 			case ctx.Err() != nil:
 				return ctx.Err()
 			case errors.Is(err, errStopped):
-				return q.stale("a partition has stopped")
+				if s == q.primary {
+					return q.stale("a partition has stopped")
+				}
+				stopped = true // it may go on already: the primary knows
 			case errors.Is(err, errBehind):
 				behind = true
+				stopped = stopped && s != q.primary
 				if errors.Is(err, errBuilding) {
 					why = "it is still being built"
 				}
@@ -147,6 +151,9 @@ func (q *query) run(ctx, waiting context.Context) error {
 				s.failed()
 				failed = errors.Join(failed, fmt.Errorf("%s: %w", s.name, err))
 			}
+		}
+		if stopped { // and the primary does not answer
+			return q.stale("a partition has stopped")
 		}
 		if !behind && failed != nil {
 			return fmt.Errorf("projector: reading %s: %w", strings.Join(q.need.Projections, ", "), failed)

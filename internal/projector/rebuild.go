@@ -2,8 +2,8 @@ package projector
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -35,6 +35,7 @@ type sink struct {
 	parked      []map[string]parking
 	position    atomic.Int64
 	picked      []es.Event
+	logger      *slog.Logger
 
 	// isParked tells whether an event that cannot be applied may be parked; nil: none may. inherited are those that were.
 	isParked  func(context.Context, *es.Event) (bool, error)
@@ -162,8 +163,10 @@ func (s *sink) again(ctx context.Context, err error, until int64) error {
 	for err != nil {
 		// What is left of the batches before is folded once more too. It may also hold locks, for which others would wait.
 		s.store.discard(ctx)
-		if isFault(err) {
-			return s.locate(ctx, until)
+		if isFault(err) && !s.overtaken(ctx) {
+			if err = s.locate(ctx, until); err == nil || !s.overtaken(ctx) {
+				return err
+			}
 		}
 		if ctx.Err() != nil || pause.attempts >= rebuildAttempts {
 			return fmt.Errorf("projector: rebuilding %s: %w", s.projection.Name, err)
@@ -177,18 +180,25 @@ func (s *sink) again(ctx context.Context, err error, until int64) error {
 	return nil
 }
 
-// refold reads what is behind the checkpoints in the store, and folds it.
-func (s *sink) refold(ctx context.Context, to store, until int64, apply func(context.Context, store, []move, []es.Event) error) error {
-	partitions := make([]int, len(s.checkpoints))
-	for i := range partitions {
-		partitions[i] = i
-	}
-	marks, err := to.load(ctx, partitions)
+// overtaken reports whether somebody else has folded more than this sink, or that cannot be told: what it read then need not be
+// what it believed, and an event that it could not apply is not to blame.
+func (s *sink) overtaken(ctx context.Context) bool {
+	marks, err := s.store.load(ctx, everyPartition(len(s.checkpoints)))
 	if err != nil {
-		return err
+		return true
 	}
 	for n, m := range marks {
-		s.checkpoints[n], s.held[n] = m.position, m.held
+		if m.position > s.checkpoints[n] {
+			return true
+		}
+	}
+	return false
+}
+
+// refold reads what is behind the checkpoints in the store, and folds it.
+func (s *sink) refold(ctx context.Context, to store, until int64, apply func(context.Context, store, []move, []es.Event) error) error {
+	if err := s.resume(ctx, to); err != nil {
+		return err
 	}
 	for after := slices.Min(s.checkpoints); after < until; {
 		page, err := s.log.ReadAll(ctx, after, int(min(rebuildPage, until-after)))
@@ -204,6 +214,18 @@ func (s *sink) refold(ctx context.Context, to store, until int64, apply func(con
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// resume lets the sink go on from where the store is.
+func (s *sink) resume(ctx context.Context, from store) error {
+	marks, err := from.load(ctx, everyPartition(len(s.checkpoints)))
+	if err != nil {
+		return err
+	}
+	for n, m := range marks {
+		s.checkpoints[n], s.held[n] = m.position, m.held
 	}
 	return nil
 }
@@ -298,17 +320,17 @@ func (s *sink) finish(ctx context.Context, until int64) error {
 }
 
 // locate finds the event that cannot be applied, and returns an error that names it; if it may be parked it does that, and
-// folds what is behind it.
+// folds what is behind it. There is none if somebody else had written what the batch was to write.
 func (s *sink) locate(ctx context.Context, until int64) error {
 	before := len(s.inherited)
 	err := s.refold(ctx, s.store.direct(), until, s.bisect)
-	if err == nil && len(s.inherited) > before {
-		return nil
+	if err != nil {
+		return fmt.Errorf("projector: rebuilding %s: %w", s.projection.Name, err)
 	}
-	if err == nil {
-		err = errors.New("projector: a batch failed whose events can be applied in smaller ones")
+	if len(s.inherited) == before {
+		s.logger.WarnContext(ctx, "a batch of a rebuild failed whose events could be applied in smaller ones", "position", until)
 	}
-	return fmt.Errorf("projector: rebuilding %s: %w", s.projection.Name, err)
+	return nil
 }
 
 // bisect folds events in ever smaller batches.

@@ -60,9 +60,9 @@ type Result struct {
 var ErrReplaying = errors.New("another rebuild of this projection is under way")
 
 // Replay builds a new generation of each projection from the beginning of the log, beside the live one, while
-// commands and queries go on, and switches to it when it has caught up. The generation before stays as "previous"
-// until the next replay. A replay that was killed leaves the live generation as it was; the next one drops what
-// it left behind. It returns an error wrapping [ErrReplaying] if another one is under way, and one that names the
+// commands and queries go on, checks it, and switches to it when it has caught up. The generation before stays for [Rollback],
+// and workers go on feeding it, until the next replay. A replay that was killed leaves the live generation as it was, or has
+// switched; the next one drops what it left behind. It returns an error wrapping [ErrReplaying] if another one is under way, and one that names the
 // event if there is an event that cannot be applied. One that an operator has parked in the generation before is tried, and
 // parked in the new one if it still cannot be applied.
 func Replay(ctx context.Context, o ReplayOptions) (Result, error) {
@@ -83,6 +83,9 @@ func Replay(ctx context.Context, o ReplayOptions) (Result, error) {
 		return nil
 	})
 	result := Result{Events: b.events.Load(), Elapsed: time.Since(began), Generations: b.generations, Parked: parkedIn(b.sinks)}
+	if err == nil {
+		err = b.sweep(ctx)
+	}
 	return result, errors.Join(err, b.end(ctx, err != nil))
 }
 
@@ -97,9 +100,8 @@ type build struct {
 	folded      int64
 }
 
-// beginBuild takes the locks, drops what rebuilds that were killed left, and makes new generations. One that will
-// replace the live generation also drops those before it: readers have left them since the last switch.
-func beginBuild(ctx context.Context, o ReplayOptions, replacing bool) (_ *build, err error) {
+// openBuild takes the locks.
+func openBuild(ctx context.Context, o ReplayOptions) (_ *build, err error) {
 	if err := validateAll(o.Projections); err != nil {
 		return nil, err
 	}
@@ -109,7 +111,7 @@ func beginBuild(ctx context.Context, o ReplayOptions, replacing bool) (_ *build,
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	b := &build{o: o, replacing: replacing, generations: make(map[string]int), switched: make(map[string]bool)}
+	b := &build{o: o, generations: make(map[string]int), switched: make(map[string]bool)}
 	b.log = o.Log
 	if b.conn, err = o.Pool.Acquire(ctx); err != nil {
 		return nil, fmt.Errorf("projector: connecting for a rebuild: %w", err)
@@ -119,6 +121,17 @@ func beginBuild(ctx context.Context, o ReplayOptions, replacing bool) (_ *build,
 			return nil, errors.Join(err, b.end(ctx, true))
 		}
 	}
+	return b, nil
+}
+
+// beginBuild takes the locks, drops what rebuilds that were killed left, and makes new generations, which may replace the live
+// ones or not.
+func beginBuild(ctx context.Context, o ReplayOptions, replacing bool) (*build, error) {
+	b, err := openBuild(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	b.replacing = replacing
 	// What is dropped and made are files: side by side it takes as long as the slowest, and not a tenth of a rebuild.
 	numbers := make([]int, len(o.Projections))
 	var group errgroup.Group
@@ -156,12 +169,12 @@ func (b *build) lock(ctx context.Context, p *Projection) error {
 	return nil
 }
 
-// prepare drops old generations of a projection and makes a new one, whose number it returns; 0 if there is none.
+// prepare drops what is left of old generations of a projection and makes a new one, whose number it returns; 0 if there is none.
 func (b *build) prepare(ctx context.Context, p *Projection) (number int, err error) {
 	if err := ensureGeneration(ctx, b.o.Pool, b.o.Info, p); err != nil {
 		return 0, err
 	}
-	if err := b.dropOld(ctx, p); err != nil {
+	if err := dropOld(ctx, b.o.Pool, b.o.Redis, b.o.Info, p, isLeftOver); err != nil {
 		return 0, err
 	}
 	host, err := os.Hostname()
@@ -198,6 +211,7 @@ func (b *build) add(p *Projection, number int, s deferringStore) {
 		projection: p, generation: number, store: s, log: b.log, filter: newFilter(p, b.o.Codec),
 		checkpoints: make([]int64, b.o.Info.Partitions),
 		held:        make([]held, b.o.Info.Partitions), parked: make([]map[string]parking, b.o.Info.Partitions),
+		logger: b.o.Logger.With("projection", p.Name, "generation", number, "store", s.name()),
 	}
 	if b.replacing {
 		added.isParked = func(ctx context.Context, e *es.Event) (bool, error) {
@@ -220,39 +234,15 @@ func (b *build) sinksOf(p *Projection) []*sink {
 	return slices.DeleteFunc(slices.Clone(b.sinks), func(s *sink) bool { return s.projection != p })
 }
 
-// dropOld drops generations that nobody reads any more: those before the live one, those of rebuilds that were killed
-// (their lock is ours now), those of another log, and those of versions before this one that no worker feeds.
-func (b *build) dropOld(ctx context.Context, p *Projection) error {
-	rows, err := b.o.Pool.Query(ctx, `SELECT generation, status, log_id::text, log_epoch FROM projections p
-		WHERE name = $1 AND ($3 AND (status = 'previous' AND version <= $2 OR status = 'live' AND version < $2 AND `+isAbandoned+`) OR status = 'building' AND owner IS NOT NULL OR status = 'dropped'
-		  AND (EXISTS (SELECT FROM checkpoints c WHERE c.projection = p.name AND c.generation = p.generation)
-		    OR to_regnamespace(p.name || '_' || p.generation) IS NOT NULL))`, p.Name, p.Version, b.replacing)
-	if err != nil {
-		return fmt.Errorf("projector: looking for old generations of %s: %w", p.Name, err)
+// sweep drops what readers have left and nobody goes back to.
+func (b *build) sweep(ctx context.Context) error {
+	var err error
+	for i := range b.o.Projections {
+		p := &b.o.Projections[i]
+		err = errors.Join(err, dropOld(ctx, b.o.Pool, b.o.Redis, b.o.Info, p, isLeftOver+` OR `+isOutdated, p.Version))
 	}
-	type old struct {
-		number int
-		status string
-		info   es.Log
-	}
-	olds, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o old, err error) {
-		o.info.Partitions = b.o.Info.Partitions
-		return o, row.Scan(&o.number, &o.status, &o.info.ID, &o.info.Epoch)
-	})
-	if err != nil {
-		return fmt.Errorf("projector: looking for old generations of %s: %w", p.Name, err)
-	}
-	for _, o := range olds {
-		if err := dropGeneration(ctx, b.o.Pool, b.o.Redis, o.info, p.Name, o.number, o.status); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
-
-// isAbandoned is whether no worker feeds the generation p any more: that of a version before this one.
-const isAbandoned = `NOT EXISTS (SELECT FROM workers w
-	WHERE p.name || '@' || p.version = ANY (w.projections) AND w.seen_at > now() - interval '1 minute')`
 
 // reported runs work and reports its progress meanwhile.
 func (b *build) reported(ctx context.Context, work func(context.Context) error) error {
@@ -311,74 +301,6 @@ func (b *build) analyseTables(ctx context.Context, schema string) error {
 		}
 	}
 	return nil
-}
-
-// switchOver makes the new generation of a projection live. While the live one's checkpoints are locked it stands still,
-// the new one is folded to the end of the log, and so is never behind what readers have seen.
-// A server that undoes it, because of a deadlock for instance, is tried again.
-func (b *build) switchOver(ctx context.Context, p *Projection) error {
-	number := b.generations[p.Name]
-	pause := backoff{}
-	head, err := b.switchOnce(ctx, p, number)
-	for serverAtFault(sqlState(err)) && pause.attempts < rebuildAttempts && ctx.Err() == nil {
-		b.o.Logger.WarnContext(ctx, "switching to a new generation failed; trying again", "projection", p.Name, "error", err)
-		pause.pause(ctx)
-		head, err = b.switchOnce(ctx, p, number)
-	}
-	if err != nil {
-		return fmt.Errorf("projector: switching %s to generation %d: %w", p.Name, number, err)
-	}
-	b.switched[p.Name] = true
-	b.o.Logger.InfoContext(ctx, "projection rebuilt", "projection", p.Name, "generation", number, "position", head)
-	return nil
-}
-
-// switchOnce is one attempt at switchOver; it returns the end of the log to which the new generation was folded.
-func (b *build) switchOnce(ctx context.Context, p *Projection, number int) (head int64, err error) {
-	err = pgx.BeginFunc(ctx, b.conn, func(tx pgx.Tx) error {
-		if err := lockGenerations(ctx, tx, b.o.Info, p.Name); err != nil {
-			return err
-		}
-		// Those of Redis are only remembered: locking them too would get in the way of who remembers.
-		if _, err := tx.Exec(ctx, `SELECT FROM checkpoints c JOIN projections o ON o.name = c.projection AND o.generation = c.generation
-			WHERE o.name = $1 AND o.version = $2 AND o.status = 'live' AND c.store = 'postgres'
-			ORDER BY c.generation, c.partition FOR UPDATE OF c`, p.Name, p.Version); err != nil {
-			return err
-		}
-		var err error
-		if head, err = b.log.Head(ctx); err != nil {
-			return err
-		}
-		if err := b.rebuilder.fold(ctx, b.sinksOf(p), b.folded, head); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, `UPDATE checkpoints SET position = $3
-			WHERE projection = $1 AND generation = $2 AND store = 'redis'`, p.Name, number, head); err != nil {
-			return err
-		}
-		var behind int
-		if err := tx.QueryRow(ctx, `SELECT count(*) FROM checkpoints n JOIN checkpoints c USING (projection, store, partition)
-			JOIN projections o ON o.name = c.projection AND o.generation = c.generation AND o.version = $3 AND o.status = 'live'
-			WHERE n.projection = $1 AND n.generation = $2 AND n.store = 'postgres' AND n.position < c.position`,
-			p.Name, number, p.Version).Scan(&behind); err != nil {
-			return err
-		}
-		if behind > 0 {
-			return fmt.Errorf("the live generation is ahead of the log in %d partitions", behind)
-		}
-		if err := listParked(ctx, tx, parkedIn(b.sinksOf(p))); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, `UPDATE projections SET status = 'previous', switched_at = now()
-			WHERE name = $1 AND version = $2 AND (log_id, log_epoch) = ($3::uuid, $4)
-			AND (status = 'live' OR status = 'building' AND owner IS NULL)`, p.Name, p.Version, b.o.Info.ID, b.o.Info.Epoch); err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, `UPDATE projections SET status = 'live', owner = NULL, switched_at = now()
-			WHERE name = $1 AND generation = $2`, p.Name, number)
-		return err
-	})
-	return head, err
 }
 
 // end gives the locks back, and drops what was not switched to.

@@ -113,6 +113,80 @@ func (f *fixture) onlyGenerations(numbers ...int) {
 	}
 }
 
+// A rollback shows what was written since the switch as if readers had never left the generation, and is taken back by another.
+func TestRollback(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.fill(5_000, 100)
+	stop := f.worker("live")
+	m := f.models()
+	f.expect(m)
+	if _, err := projector.Rollback(t.Context(), f.replayOptions()); !errors.Is(err, projector.ErrNoPrevious) {
+		t.Errorf("a rollback before any replay: %v", err)
+	}
+	_, err := projector.Replay(t.Context(), f.replayOptions())
+	must(t, err)
+	busy, quiet := context.WithCancel(t.Context())
+	var group errgroup.Group
+	group.Go(func() error {
+		for busy.Err() == nil {
+			f.fill(20, 100)
+		}
+		return nil
+	})
+	group.Go(func() error { return f.watchForward(busy, m) })
+	for _, want := range []int{1, 2, 1} {
+		result, err := projector.Rollback(t.Context(), f.replayOptions())
+		if err != nil || result.Generations["tally"] != want {
+			t.Errorf("generation %d, want %d; %v", result.Generations["tally"], want, err)
+		}
+	}
+	quiet()
+	must(t, group.Wait())
+	f.expect(m)
+	f.verified()
+	eventually(t, patience, "the one that was left is fed too", func() bool {
+		var behind int
+		must(t, f.pool.QueryRow(t.Context(), `SELECT count(*) FROM tally_1.streams o FULL JOIN tally_2.streams n USING (stream)
+			WHERE (o.count, o.sum, o.last) IS DISTINCT FROM (n.count, n.sum, n.last)`).Scan(&behind))
+		return behind == 0
+	})
+	stop() // without a worker what is missing is folded by the rollback itself
+	f.fill(3_000, 100)
+	_, err = projector.Rollback(t.Context(), f.replayOptions())
+	must(t, err)
+	f.expect(m)
+	status, err := m.Status(t.Context())
+	must(t, err)
+	if status[0].Generation != 2 {
+		t.Errorf("generation %d is live, want 2", status[0].Generation)
+	}
+}
+
+// A previous generation that cannot go on is no place to go back to.
+func TestRollbackToAGenerationThatStandsStill(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.fill(500, 20)
+	stop := f.worker("live")
+	m := f.models()
+	f.expect(m)
+	_, err := projector.Replay(t.Context(), f.replayOptions())
+	must(t, err)
+	stop()
+	f.append("tally-3", added{N: 1, Poison: true})
+	f.poison(true)
+	_, err = projector.Rollback(t.Context(), f.replayOptions())
+	if err == nil || !strings.Contains(err.Error(), "event 501 (tally.added, stream tally-3) cannot be applied: it is poison") {
+		t.Errorf("got %v", err)
+	}
+	status, err := m.Status(t.Context())
+	must(t, err)
+	if status[0].Generation != 2 {
+		t.Errorf("generation %d is live, want 2", status[0].Generation)
+	}
+}
+
 func TestReplayOfAnEmptyLog(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

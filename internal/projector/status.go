@@ -162,13 +162,9 @@ func (m *Models) redisCheckpoints(ctx context.Context, p *Projection, rows []che
 	if p.Redis == nil || m.o.Redis == nil || len(rows) == 0 {
 		return nil
 	}
-	partitions := make([]int, m.o.Info.Partitions)
-	for i := range partitions {
-		partitions[i] = i
-	}
 	ctx, cancel := context.WithTimeout(ctx, documentTimeout)
 	defer cancel()
-	marks, err := newRedisStore(m.o.Redis, p, rows[0].generation, m.o.Info).load(ctx, partitions)
+	marks, err := newRedisStore(m.o.Redis, p, rows[0].generation, m.o.Info).load(ctx, everyPartition(m.o.Info.Partitions))
 	if err != nil {
 		m.o.Logger.WarnContext(ctx, "Redis does not tell its checkpoints", "projection", p.Name, "error", err)
 		return nil

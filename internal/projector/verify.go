@@ -82,14 +82,6 @@ func (v *verification) run(ctx context.Context) ([]Difference, error) {
 	return all, nil
 }
 
-func (v *verification) allPartitions() []int {
-	partitions := make([]int, v.o.Info.Partitions)
-	for i := range partitions {
-		partitions[i] = i
-	}
-	return partitions
-}
-
 func (v *verification) liveStore(s *sink, number int) store {
 	if s.store.name() == storeRedis {
 		return newRedisStore(v.o.Redis, s.projection, number, v.o.Info)
@@ -99,7 +91,7 @@ func (v *verification) liveStore(s *sink, number int) store {
 
 // follow lets a sink fold up to where the live generation stands.
 func (v *verification) follow(ctx context.Context, s *sink, live store) error {
-	marks, err := live.load(ctx, v.allPartitions())
+	marks, err := live.load(ctx, everyPartition(v.o.Info.Partitions))
 	if err != nil {
 		return err
 	}
@@ -242,7 +234,7 @@ func (v *verification) compareDocuments(ctx context.Context, s *sink, number int
 	live := newRedisKeys(v.o.Info, s.projection.Name, number)
 	rebuilt := newRedisKeys(v.o.Info, s.projection.Name, s.generation)
 	keys := make(map[int]map[string]struct{})
-	for _, partition := range v.allPartitions() {
+	for _, partition := range everyPartition(v.o.Info.Partitions) {
 		keys[partition] = make(map[string]struct{})
 		for _, side := range []redisKeys{live, rebuilt} {
 			err := side.documentKeys(ctx, v.o.Redis, partition, func(key string) { keys[partition][key] = struct{}{} })

@@ -198,9 +198,17 @@ func (w *Worker) tick(ctx context.Context) error {
 		} else if promoted {
 			w.o.Logger.InfoContext(ctx, "projection switched to its new version",
 				"projection", g.projection, "version", g.version, "generation", g.number)
+			failed = errors.Join(failed, w.sweep(ctx, g))
 		}
 	}
 	return failed
+}
+
+// sweep drops generations of versions that nobody goes back to: those before the version that this one has followed.
+func (w *Worker) sweep(ctx context.Context, g generation) error {
+	i := slices.IndexFunc(w.o.Projections, func(p Projection) bool { return p.Name == g.projection })
+	return dropOld(ctx, w.o.Pool, w.o.Redis, w.o.Info, &w.o.Projections[i], isOutdated+` AND version < (
+		SELECT max(version) FROM projections f WHERE f.name = $1 AND f.version < $2 AND f.status = 'live')`, g.version)
 }
 
 // mend makes again what somebody has deleted, tables and control tables included: all of it comes back from the log. The
@@ -209,9 +217,11 @@ func (w *Worker) mend(ctx context.Context, s *survey) error {
 	var failed error
 	for i := range w.o.Projections {
 		p := &w.o.Projections[i]
-		whole := slices.ContainsFunc(s.generations, func(g generation) bool { return g.projection == p.Name && !g.lost })
-		if !whole {
-			w.o.Logger.WarnContext(ctx, "projection has no tables; building them from the log", "projection", p.Name)
+		own := func(g generation) bool { return g.projection == p.Name }
+		lost := slices.ContainsFunc(s.generations, func(g generation) bool { return own(g) && g.lost })
+		fed := slices.ContainsFunc(s.generations, func(g generation) bool { return own(g) && g.status != statusPrevious })
+		if lost || !fed {
+			w.o.Logger.WarnContext(ctx, "tables of a projection are not there; what readers need is built from the log", "projection", p.Name)
 			failed = errors.Join(failed, ensureGeneration(ctx, w.o.Pool, w.o.Info, p))
 		}
 		if s.leases[p.Name] < w.o.Info.Partitions {
