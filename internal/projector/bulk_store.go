@@ -32,9 +32,10 @@ type deferringStore interface {
 // that many events change is written once.
 type bulkStore struct {
 	*postgresStore
-	conn  *pgxpool.Conn // nil: no transaction is open
-	tx    *Tx
-	moves deferredMoves
+	conn    *pgxpool.Conn // nil: no transaction is open
+	unfence func()
+	tx      *Tx
+	moves   deferredMoves
 }
 
 func (s *bulkStore) direct() store { return s.postgresStore }
@@ -45,7 +46,7 @@ func (s *bulkStore) apply(ctx context.Context, moves []move, events []es.Event, 
 		if err != nil {
 			return fmt.Errorf("projector: connecting for %s: %w", s.projection.Name, err)
 		}
-		s.conn = conn
+		s.conn, s.unfence = conn, s.fence(ctx, conn.Conn()) // a worker that had this share before may sleep
 		s.tx = &Tx{
 			conn: conn.Conn(), names: s.names, partitions: s.partitions, bulk: true, queued: &pgx.Batch{},
 			folds: make(map[foldID]deferredFold),
@@ -102,6 +103,7 @@ func (s *bulkStore) discard(ctx context.Context) {
 }
 
 func (s *bulkStore) release() {
+	s.unfence()
 	s.conn.Release()
 	s.conn, s.tx = nil, nil
 }

@@ -30,6 +30,7 @@ const (
 	childRedis    = "MILLRACE_PROJECTOR_CHILD_REDIS"
 	childHangAt   = "MILLRACE_PROJECTOR_CHILD_HANG_AT"
 	childReplay   = "MILLRACE_PROJECTOR_CHILD_REPLAY"
+	childHelps    = "MILLRACE_PROJECTOR_CHILD_HELPS"
 	childID       = "MILLRACE_PROJECTOR_CHILD_ID"
 	childPoison   = "MILLRACE_PROJECTOR_CHILD_POISON"
 )
@@ -71,7 +72,7 @@ func child(ctx context.Context) error {
 	f := feed.New(feed.Options{Log: log, Info: log.Info(), Codec: codec, Logger: logger})
 	w, err := projector.NewWorker(projector.WorkerOptions{
 		ID: cmp.Or(os.Getenv(childID), "child"), Pool: pool, Redis: redis.NewClient(options), Feed: f, Log: log, Codec: codec, Info: log.Info(),
-		Projections: projections, Logger: logger,
+		Projections: projections, Logger: logger, Helps: os.Getenv(childHelps) != "",
 	})
 	if err != nil {
 		return err

@@ -117,39 +117,43 @@ func createGeneration(ctx context.Context, tx pgx.Tx, info es.Log, p *Projection
 		return 0, err
 	}
 	var number int
-	err := tx.QueryRow(ctx, `INSERT INTO projections (name, generation, version, status, owner, log_id, log_epoch, switched_at)
-		SELECT $1, coalesce(max(generation), 0) + 1, $2, $3::text, $4, $5, $6, CASE WHEN $3 = 'live' THEN now() END
-		FROM projections WHERE name = $1
-		RETURNING generation`, p.Name, p.Version, status, owner, info.ID, info.Epoch).Scan(&number)
+	err := tx.QueryRow(ctx, `SELECT coalesce(max(generation), 0) + 1 FROM projections WHERE name = $1`, p.Name).Scan(&number)
 	if err != nil {
 		return 0, err
+	}
+	return number, createNumbered(ctx, tx, info, p, number, status, owner)
+}
+
+// createNumbered makes the schema, the tables and the checkpoints of a generation with a number that is free.
+func createNumbered(ctx context.Context, tx pgx.Tx, info es.Log, p *Projection, number int, status string, owner *string) error {
+	if _, err := tx.Exec(ctx, `INSERT INTO projections (name, generation, version, status, owner, log_id, log_epoch, switched_at)
+		VALUES ($1, $2, $3, $4::text, $5, $6, $7, CASE WHEN $4 = 'live' THEN now() END)`,
+		p.Name, number, p.Version, status, owner, info.ID, info.Epoch); err != nil {
+		return err
 	}
 	for _, s := range p.stores() {
 		if _, err := tx.Exec(ctx, `INSERT INTO checkpoints (projection, generation, store, partition)
 			SELECT $1, $2, $3, generate_series(0, $4::integer - 1)`, p.Name, number, s, info.Partitions); err != nil {
-			return 0, err
+			return err
 		}
 	}
 	if p.Postgres == nil {
-		return number, nil
+		return nil
 	}
 	schema := schemaName(p.Name, number)
 	if _, err := tx.Exec(ctx, `CREATE SCHEMA `+schema); err != nil {
-		return 0, err
+		return err
 	}
-	schemas := map[string]string{p.Name: schema}
+	schemas := map[string]string{p.sqlName(): schema}
 	for i, ddl := range p.Postgres.Schema {
 		if _, err := tx.Exec(ctx, rewriteSchemas(ddl, schemas)); err != nil {
-			return 0, fmt.Errorf("statement %d of the schema: %w", i+1, err)
+			return fmt.Errorf("statement %d of the schema: %w", i+1, err)
 		}
 	}
-	_, err = tx.Exec(ctx, `UPDATE projections SET tables = (SELECT coalesce(array_agg(n.nspname || '.' || c.relname), '{}')
+	_, err := tx.Exec(ctx, `UPDATE projections SET tables = (SELECT coalesce(array_agg(n.nspname || '.' || c.relname), '{}')
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $3 AND c.relkind = 'r')
 		WHERE name = $1 AND generation = $2`, p.Name, number, schema)
-	if err != nil {
-		return 0, err
-	}
-	return number, nil
+	return err
 }
 
 // dropGeneration removes what a generation kept, if it has that status still. Its row stays, so that its number is not

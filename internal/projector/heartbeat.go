@@ -16,6 +16,7 @@ type heartbeat struct {
 	config *pgx.ConnConfig
 	worker string
 	takes  []string
+	helps  bool
 	logger *slog.Logger
 
 	conn *pgx.Conn // nil: to be made
@@ -83,8 +84,8 @@ func (h *heartbeat) run(ctx context.Context, beats chan<- struct{}) {
 func (h *heartbeat) beat(ctx context.Context) error {
 	b := &pgx.Batch{}
 	b.Queue(`SELECT set_config('synchronous_commit', 'off', true)`) // nothing is lost that the next beat does not bring back
-	b.Queue(`INSERT INTO workers (id, projections) VALUES ($1, $2)
-		ON CONFLICT (id) DO UPDATE SET projections = excluded.projections, seen_at = now()`, h.worker, h.takes)
+	b.Queue(`INSERT INTO workers (id, projections, helps) VALUES ($1, $2, $3)
+		ON CONFLICT (id) DO UPDATE SET projections = excluded.projections, seen_at = now()`, h.worker, h.takes, h.helps)
 	b.Queue(`DELETE FROM workers WHERE id IN (SELECT id FROM workers WHERE seen_at < now() - interval '1 minute' FOR UPDATE SKIP LOCKED)`)
 	// What is being released or taken at this moment is not waited for.
 	b.Queue(`UPDATE leases l SET expires_at = now() + $2::interval FROM (

@@ -28,7 +28,7 @@ type postgresStore struct {
 func newPostgresStore(pool *pgxpool.Pool, p *Projection, generation, partitions int, committed func()) *postgresStore {
 	return &postgresStore{
 		pool: pool, projection: p, generation: generation, partitions: partitions, committed: committed,
-		names: newSchemaNames(map[string]string{p.Name: schemaName(p.Name, generation)}),
+		names: newSchemaNames(map[string]string{p.sqlName(): schemaName(p.Name, generation)}),
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/millrace/millrace/internal/es"
 )
@@ -23,6 +24,8 @@ type Projection struct {
 	Postgres *Postgres
 	// Redis is the part of the model that is kept as documents, or nil. Make it with [Documents].
 	Redis *Redis
+
+	model string // what the SQL calls it, of a model of the past; "": Name
 }
 
 // Postgres is a model kept in tables.
@@ -42,6 +45,8 @@ func (p *Projection) validate() error {
 	switch {
 	case !namePattern.MatchString(p.Name):
 		return fmt.Errorf("projector: projection name %q: lower-case letters and underscores only", p.Name)
+	case strings.HasSuffix(p.Name, pastSuffix):
+		return fmt.Errorf("projector: projection name %q: names that end in %s are those of models of the past", p.Name, pastSuffix)
 	case p.Version < 1:
 		return fmt.Errorf("projector: projection %s: version %d is below 1", p.Name, p.Version)
 	case len(p.Events) == 0:

@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -29,7 +29,8 @@ type sink struct {
 	store       deferringStore
 	log         Log
 	filter      *filter
-	checkpoints []int64 // by partition: folded up to here, and perhaps not written yet
+	partitions  []int   // those that are folded
+	checkpoints []int64 // by partition: folded up to here, and perhaps not written yet; [closed] where it is not folded
 	limits      []int64 // by partition: later events are left out; nil: none are
 	held        []held  // by partition: what is left out, as folded up to the checkpoints
 	parked      []map[string]parking
@@ -42,12 +43,46 @@ type sink struct {
 	inherited []ParkedEvent
 }
 
+// closed is the checkpoint of a partition that somebody else folds: behind every event.
+const closed = math.MaxInt64
+
+func newSink(o *ReplayOptions, p *Projection, number int, s deferringStore, partitions []int) *sink {
+	added := &sink{
+		projection: p, generation: number, store: s, log: o.Log, filter: newFilter(p, o.Codec), partitions: partitions,
+		checkpoints: make([]int64, o.Info.Partitions),
+		held:        make([]held, o.Info.Partitions), parked: make([]map[string]parking, o.Info.Partitions),
+		logger: o.Logger.With("projection", p.Name, "generation", number, "store", s.name()),
+	}
+	for n := range added.checkpoints {
+		if !slices.Contains(partitions, n) {
+			added.checkpoints[n] = closed
+		}
+	}
+	return added
+}
+
+// newSinks makes the sinks that fill a generation that nobody else fills.
+func newSinks(o *ReplayOptions, p *Projection, number int, partitions []int) []*sink {
+	var sinks []*sink
+	if p.Postgres != nil {
+		s := &bulkStore{postgresStore: newPostgresStore(o.Pool, p, number, o.Info.Partitions, func() {})}
+		sinks = append(sinks, newSink(o, p, number, s, partitions))
+	}
+	if p.Redis != nil {
+		s := &bulkDocuments{redisStore: newRedisStore(o.Redis, p, number, o.Info), shelf: p.Redis.newShelf()}
+		sinks = append(sinks, newSink(o, p, number, s, partitions))
+	}
+	return sinks
+}
+
 // rebuilder reads the log once and folds it into several sinks at the same time.
 type rebuilder struct {
-	log    Log
-	sinks  []*sink
-	events atomic.Int64
-	head   atomic.Int64
+	log        Log
+	partitions []int // nil: all
+	sinks      []*sink
+	events     atomic.Int64
+	head       atomic.Int64
+	unbroken   continuity
 }
 
 // position is where every sink has come to.
@@ -63,28 +98,15 @@ func (r *rebuilder) position() int64 {
 // their limits.
 func (r *rebuilder) fold(ctx context.Context, sinks []*sink, after, until int64) error {
 	r.head.Store(max(r.head.Load(), until))
+	r.unbroken.begin(after)
 	group, ctx := errgroup.WithContext(ctx)
-	// Positions have no gaps, so it is known beforehand where each page begins: pages are read and decoded
-	// side by side, and handed on in order.
 	pages := make(chan chan []es.Event, pagesAhead)
 	group.Go(func() error {
 		defer close(pages)
-		for from := after; from < until; from += rebuildPage {
-			page := make(chan []es.Event, 1)
-			select {
-			case pages <- page:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			group.Go(func() error {
-				events, err := r.read(ctx, from, int(min(rebuildPage, until-from)))
-				if err == nil {
-					page <- events
-				}
-				return err
-			})
+		if r.partitions != nil {
+			return r.readSome(ctx, pages, after, until)
 		}
-		return nil
+		return r.readAll(ctx, group, pages, after, until)
 	})
 	inputs := make([]chan []es.Event, len(sinks))
 	for i, s := range sinks {
@@ -114,6 +136,9 @@ func (r *rebuilder) fold(ctx context.Context, sinks []*sink, after, until int64)
 			case <-ctx.Done():
 				return ctx.Err()
 			}
+			if err := r.unbroken.follow(events, r.partitions == nil); err != nil {
+				return err
+			}
 			r.events.Add(int64(len(events)))
 			for _, in := range inputs {
 				select {
@@ -128,18 +153,108 @@ func (r *rebuilder) fold(ctx context.Context, sinks []*sink, after, until int64)
 	return group.Wait()
 }
 
-func (r *rebuilder) read(ctx context.Context, after int64, limit int) ([]es.Event, error) {
+// readAll reads the whole log. Positions have no gaps, so it is known beforehand where each page begins: pages are read and
+// decoded side by side, and handed on in order.
+func (r *rebuilder) readAll(ctx context.Context, group *errgroup.Group, pages chan<- chan []es.Event, after, until int64) error {
+	for from := after; from < until; from += rebuildPage {
+		page := make(chan []es.Event, 1)
+		select {
+		case pages <- page:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		group.Go(func() error {
+			limit := int(min(rebuildPage, until-from))
+			events, err := r.read(ctx, func() ([]es.Event, error) {
+				events, err := r.log.ReadAll(ctx, from, limit)
+				if err == nil && len(events) < limit {
+					err = fmt.Errorf("projector: the log has %d events behind position %d, not %d", len(events), from, limit)
+				}
+				return events, err
+			})
+			if err == nil {
+				page <- events
+			}
+			return err
+		})
+	}
+	return nil
+}
+
+// readSome reads some partitions, one page after the other.
+func (r *rebuilder) readSome(ctx context.Context, pages chan<- chan []es.Event, after, until int64) error {
+	for after < until {
+		events, err := r.read(ctx, func() ([]es.Event, error) { return r.log.ReadPartitions(ctx, r.partitions, after, rebuildPage) })
+		if err != nil {
+			return err
+		}
+		last := len(events) < rebuildPage
+		if behind := slices.IndexFunc(events, func(e es.Event) bool { return e.Position > until }); behind >= 0 {
+			events, last = events[:behind], true
+		}
+		if len(events) > 0 {
+			after = events[len(events)-1].Position
+			page := make(chan []es.Event, 1)
+			page <- events
+			select {
+			case pages <- page:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		if last {
+			return nil
+		}
+	}
+	return nil
+}
+
+// read tries a server that fails again.
+func (r *rebuilder) read(ctx context.Context, once func() ([]es.Event, error)) ([]es.Event, error) {
 	pause := backoff{}
 	for {
-		events, err := r.log.ReadAll(ctx, after, limit)
-		if err == nil && len(events) < limit {
-			err = fmt.Errorf("projector: the log has %d events behind position %d, not %d", len(events), after, limit)
-		}
+		events, err := once()
 		if err == nil || ctx.Err() != nil || pause.attempts >= rebuildAttempts {
 			return events, err
 		}
 		pause.pause(ctx)
 	}
+}
+
+// continuity sees to it that a rebuild leaves nothing out: positions have no gaps, and neither have the ordinals of a
+// partition.
+type continuity struct {
+	begun    bool
+	start    int64         // it was read from here
+	position int64         // and up to here
+	ordinals map[int]int64 // of the last event of each partition that was read
+}
+
+func (c *continuity) begin(after int64) {
+	if !c.begun {
+		c.begun, c.start, c.position, c.ordinals = true, after, after, make(map[int]int64)
+	}
+}
+
+// follow returns an error if an event is missing before or among those given. What was read before is passed over. Whole is
+// whether all partitions are read.
+func (c *continuity) follow(events []es.Event, whole bool) error {
+	for i := range events {
+		e := &events[i]
+		if e.Position <= c.position {
+			continue
+		}
+		if whole && e.Position != c.position+1 {
+			return fmt.Errorf("projector: the log has no event at position %d, and one at %d; millrace verify tells more", c.position+1, e.Position)
+		}
+		before, known := c.ordinals[e.Partition]
+		if (known || c.start == 0) && e.Ordinal != before+1 {
+			return fmt.Errorf("projector: the event at position %d is number %d of partition %d, behind number %d; millrace verify tells more",
+				e.Position, e.Ordinal, e.Partition, before)
+		}
+		c.ordinals[e.Partition], c.position = e.Ordinal, e.Position
+	}
+	return nil
 }
 
 // fold folds one page. A server that fails is tried again; what it had committed is not done twice.
@@ -183,12 +298,12 @@ func (s *sink) again(ctx context.Context, err error, until int64) error {
 // overtaken reports whether somebody else has folded more than this sink, or that cannot be told: what it read then need not be
 // what it believed, and an event that it could not apply is not to blame.
 func (s *sink) overtaken(ctx context.Context) bool {
-	marks, err := s.store.load(ctx, everyPartition(len(s.checkpoints)))
+	marks, err := s.store.load(ctx, s.partitions)
 	if err != nil {
 		return true
 	}
-	for n, m := range marks {
-		if m.position > s.checkpoints[n] {
+	for i, m := range marks {
+		if m.position > s.checkpoints[s.partitions[i]] {
 			return true
 		}
 	}
@@ -220,12 +335,12 @@ func (s *sink) refold(ctx context.Context, to store, until int64, apply func(con
 
 // resume lets the sink go on from where the store is.
 func (s *sink) resume(ctx context.Context, from store) error {
-	marks, err := from.load(ctx, everyPartition(len(s.checkpoints)))
+	marks, err := from.load(ctx, s.partitions)
 	if err != nil {
 		return err
 	}
-	for n, m := range marks {
-		s.checkpoints[n], s.held[n] = m.position, m.held
+	for i, m := range marks {
+		s.checkpoints[s.partitions[i]], s.held[s.partitions[i]] = m.position, m.held
 	}
 	return nil
 }
@@ -381,42 +496,4 @@ func (s *sink) park(ctx context.Context, e *es.Event, cause error) error {
 		Position: e.Position, Stream: e.Stream, Type: e.Type, Error: errorText(cause), Attempts: 1,
 	})
 	return nil
-}
-
-// reporter calls progress while a rebuild runs.
-type reporter struct {
-	rebuilder *rebuilder
-	progress  func(Progress)
-}
-
-func (r *reporter) run(ctx context.Context) error {
-	const every = 100 * time.Millisecond
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	last, rate := int64(0), 0.0
-	previous := time.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			r.report(rate)
-			return nil
-		case now := <-ticker.C:
-			position := r.rebuilder.position()
-			measured := float64(position-last) / now.Sub(previous).Seconds()
-			if rate == 0 {
-				rate = measured
-			}
-			rate += (measured - rate) / 10
-			last, previous = position, now
-			r.report(rate)
-		}
-	}
-}
-
-func (r *reporter) report(rate float64) {
-	p := Progress{Position: r.rebuilder.position(), Head: r.rebuilder.head.Load(), Rate: rate}
-	if rate > 0 {
-		p.Remaining = time.Duration(float64(p.Head-p.Position) / rate * float64(time.Second))
-	}
-	r.progress(p)
 }

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -33,16 +33,6 @@ type ReplayOptions struct {
 	Progress func(Progress)
 	// Logger is nil for slog.Default.
 	Logger *slog.Logger
-}
-
-// Progress is how far a rebuild has come.
-type Progress struct {
-	// Position is reached by every projection; Head is the end of the log as far as known.
-	Position, Head int64
-	// Rate is events a second, smoothed.
-	Rate float64
-	// Remaining is an estimate; 0 when it cannot be told.
-	Remaining time.Duration
 }
 
 // Result is what a Replay did.
@@ -98,13 +88,11 @@ type build struct {
 	generations map[string]int
 	switched    map[string]bool
 	folded      int64
+	sharing     atomic.Pointer[sharing] // nil: nobody helps now
 }
 
 // openBuild takes the locks.
 func openBuild(ctx context.Context, o ReplayOptions) (_ *build, err error) {
-	if err := validateAll(o.Projections); err != nil {
-		return nil, err
-	}
 	if len(o.Projections) == 0 {
 		return nil, errors.New("projector: no projection to rebuild")
 	}
@@ -121,12 +109,18 @@ func openBuild(ctx context.Context, o ReplayOptions) (_ *build, err error) {
 			return nil, errors.Join(err, b.end(ctx, true))
 		}
 	}
+	if err = b.clearShares(ctx); err != nil {
+		return nil, errors.Join(err, b.end(ctx, true))
+	}
 	return b, nil
 }
 
 // beginBuild takes the locks, drops what rebuilds that were killed left, and makes new generations, which may replace the live
 // ones or not.
 func beginBuild(ctx context.Context, o ReplayOptions, replacing bool) (*build, error) {
+	if err := validateAll(o.Projections); err != nil {
+		return nil, err
+	}
 	b, err := openBuild(ctx, o)
 	if err != nil {
 		return nil, err
@@ -177,11 +171,7 @@ func (b *build) prepare(ctx context.Context, p *Projection) (number int, err err
 	if err := dropOld(ctx, b.o.Pool, b.o.Redis, b.o.Info, p, isLeftOver); err != nil {
 		return 0, err
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	owner := fmt.Sprintf("%s/%d", host, os.Getpid())
+	owner := processName()
 	err = pgx.BeginFunc(ctx, b.o.Pool, func(tx pgx.Tx) (err error) {
 		if err := lockGenerations(ctx, tx, b.o.Info, p.Name); err != nil {
 			return err
@@ -198,27 +188,32 @@ func (b *build) prepare(ctx context.Context, p *Projection) (number int, err err
 // fill has the rebuild fill a generation.
 func (b *build) fill(p *Projection, number int) {
 	b.generations[p.Name] = number
-	if p.Postgres != nil {
-		b.add(p, number, &bulkStore{postgresStore: newPostgresStore(b.o.Pool, p, number, b.o.Info.Partitions, func() {})})
+	sinks := newSinks(&b.o, p, number, everyPartition(b.o.Info.Partitions))
+	b.mayPark(sinks)
+	b.sinks = append(b.sinks, sinks...)
+}
+
+// mayPark lets sinks go without what the generations before go without, if they must.
+func (b *build) mayPark(sinks []*sink) {
+	if !b.replacing {
+		return
 	}
-	if p.Redis != nil {
-		b.add(p, number, &bulkDocuments{redisStore: newRedisStore(b.o.Redis, p, number, b.o.Info), shelf: p.Redis.newShelf()})
+	for _, s := range sinks {
+		s.isParked = func(ctx context.Context, e *es.Event) (bool, error) {
+			return isParkedBefore(ctx, b.o.Pool, s.projection.Name, s.generation, e)
+		}
 	}
 }
 
-func (b *build) add(p *Projection, number int, s deferringStore) {
-	added := &sink{
-		projection: p, generation: number, store: s, log: b.log, filter: newFilter(p, b.o.Codec),
-		checkpoints: make([]int64, b.o.Info.Partitions),
-		held:        make([]held, b.o.Info.Partitions), parked: make([]map[string]parking, b.o.Info.Partitions),
-		logger: b.o.Logger.With("projection", p.Name, "generation", number, "store", s.name()),
+// position is where the whole of the build has come to.
+func (b *build) position() int64 {
+	if s := b.sharing.Load(); s != nil {
+		return s.position()
 	}
-	if b.replacing {
-		added.isParked = func(ctx context.Context, e *es.Event) (bool, error) {
-			return isParkedBefore(ctx, b.o.Pool, p.Name, number, e)
-		}
+	if len(b.sinks) == 0 {
+		return 0
 	}
-	b.sinks = append(b.sinks, added)
+	return b.rebuilder.position()
 }
 
 // parkedIn lists what new generations go without.
@@ -244,19 +239,6 @@ func (b *build) sweep(ctx context.Context) error {
 	return err
 }
 
-// reported runs work and reports its progress meanwhile.
-func (b *build) reported(ctx context.Context, work func(context.Context) error) error {
-	if b.o.Progress == nil {
-		return work(ctx)
-	}
-	var group errgroup.Group
-	reporting, stop := context.WithCancel(ctx)
-	group.Go(func() error { return (&reporter{&b.rebuilder, b.o.Progress}).run(reporting) })
-	err := work(ctx)
-	stop()
-	return errors.Join(err, group.Wait())
-}
-
 // closeEnough is how many events may be left for the switch, during which the live generation stands still.
 const closeEnough = 2_000
 
@@ -269,6 +251,9 @@ func (b *build) bulk(ctx context.Context) error {
 		}
 		if head-b.folded <= closeEnough && rounds > 0 || rounds > 20 {
 			break
+		}
+		if err := b.share(ctx, head); err != nil {
+			return err
 		}
 		if err := b.rebuilder.fold(ctx, b.sinks, b.folded, head); err != nil {
 			return err
@@ -310,7 +295,7 @@ func (b *build) end(ctx context.Context, failed bool) error {
 	for _, s := range b.sinks {
 		s.store.discard(ctx) // dropping the tables would wait for their locks
 	}
-	var err error
+	err := b.unshare(ctx)
 	for name, number := range b.generations {
 		if failed && !b.switched[name] {
 			// Only while it is being built: a switch whose answer was lost may have succeeded.

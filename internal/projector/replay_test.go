@@ -29,6 +29,13 @@ func setupAgain(f *fixture) *fixture {
 	return g
 }
 
+func wantError(t testing.TB, err error, want string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 func TestReplayUnderAppends(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
@@ -177,9 +184,7 @@ func TestRollbackToAGenerationThatStandsStill(t *testing.T) {
 	f.append("tally-3", added{N: 1, Poison: true})
 	f.poison(true)
 	_, err = projector.Rollback(t.Context(), f.replayOptions())
-	if err == nil || !strings.Contains(err.Error(), "event 501 (tally.added, stream tally-3) cannot be applied: it is poison") {
-		t.Errorf("got %v", err)
-	}
+	wantError(t, err, "event 501 (tally.added, stream tally-3) cannot be applied: it is poison")
 	status, err := m.Status(t.Context())
 	must(t, err)
 	if status[0].Generation != 2 {

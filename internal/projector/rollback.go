@@ -22,9 +22,15 @@ var ErrNoPrevious = errors.New("there is no generation before the live one")
 // generation stands still at one that it cannot apply.
 func Rollback(ctx context.Context, o ReplayOptions) (Result, error) {
 	began := time.Now()
+	if err := validateAll(o.Projections); err != nil {
+		return Result{}, err
+	}
 	b, err := openBuild(ctx, o)
 	if err != nil {
 		return Result{}, err
+	}
+	if err := b.findPrevious(ctx); err != nil {
+		return Result{}, errors.Join(err, b.end(ctx, false))
 	}
 	err = b.reported(ctx, func(ctx context.Context) error {
 		if err := b.goBack(ctx); err != nil {
@@ -41,8 +47,8 @@ func Rollback(ctx context.Context, o ReplayOptions) (Result, error) {
 	return result, errors.Join(err, b.end(ctx, false))
 }
 
-// goBack finds the previous generations and folds what they lack.
-func (b *build) goBack(ctx context.Context) error {
+// findPrevious finds the previous generations.
+func (b *build) findPrevious(ctx context.Context) error {
 	for i := range b.o.Projections {
 		p := &b.o.Projections[i]
 		number, err := b.previous(ctx, p)
@@ -51,12 +57,17 @@ func (b *build) goBack(ctx context.Context) error {
 		}
 		b.generations[p.Name] = number
 		if p.Postgres != nil {
-			b.add(p, number, prompt{newPostgresStore(b.o.Pool, p, number, b.o.Info.Partitions, func() {})})
+			b.resumeWith(p, number, newPostgresStore(b.o.Pool, p, number, b.o.Info.Partitions, func() {}))
 		}
 		if p.Redis != nil {
-			b.add(p, number, prompt{newRedisStore(b.o.Redis, p, number, b.o.Info)})
+			b.resumeWith(p, number, newRedisStore(b.o.Redis, p, number, b.o.Info))
 		}
 	}
+	return nil
+}
+
+// goBack folds what the previous generations lack.
+func (b *build) goBack(ctx context.Context) error {
 	head, err := b.log.Head(ctx)
 	if err != nil {
 		return err
@@ -75,6 +86,10 @@ func (b *build) goBack(ctx context.Context) error {
 	}
 	b.folded = head
 	return nil
+}
+
+func (b *build) resumeWith(p *Projection, number int, s store) {
+	b.sinks = append(b.sinks, newSink(&b.o, p, number, prompt{s}, everyPartition(b.o.Info.Partitions)))
 }
 
 // previous returns the generation of a projection that readers saw before the live one.

@@ -33,6 +33,8 @@ type Status struct {
 	// Lag is the number of positions of the log behind Position.
 	Lag        int64
 	Partitions []PartitionStatus
+	// Rebuild is how far the next generation has come that is being built, nil if none is.
+	Rebuild *Rebuild
 }
 
 // PartitionStatus is the operator's view of one partition of a projection.
@@ -73,9 +75,6 @@ const statusQuery = `SELECT p.generation, c.store, c.partition, c.position,
 	WHERE p.name = $1 AND p.version = $2 AND p.status = 'live' AND (p.log_id, p.log_epoch) = ($3::uuid, $4)
 	ORDER BY c.store, c.partition`
 
-const buildingQuery = `SELECT EXISTS (SELECT FROM projections
-	WHERE name = $1 AND version = $2 AND status = 'building' AND (log_id, log_epoch) = ($3::uuid, $4))`
-
 type checkpointRow struct {
 	generation    int
 	store         string
@@ -88,11 +87,14 @@ type checkpointRow struct {
 func (m *Models) status(ctx context.Context, p *Projection) (Status, error) {
 	head := m.o.Feed.Head()
 	var rows []checkpointRow
-	var building bool
+	var building []Rebuild
 	err := m.onServers(ctx, m.primaryFirst(), func(ctx context.Context, s *server) error {
 		args := []any{p.Name, p.Version, m.o.Info.ID, m.o.Info.Epoch}
 		b := &pgx.Batch{}
-		b.Queue(buildingQuery, args...).QueryRow(func(row pgx.Row) error { return row.Scan(&building) })
+		b.Queue(buildingQuery, append(args, head)...).Query(func(found pgx.Rows) (err error) {
+			building, err = pgx.CollectRows(found, scanRebuild)
+			return err
+		})
 		b.Queue(statusQuery, args...).Query(func(found pgx.Rows) (err error) {
 			rows, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (r checkpointRow, err error) {
 				return r, row.Scan(&r.generation, &r.store, &r.partition, &r.position, &r.worker, &r.parked, &r.error)
@@ -105,8 +107,11 @@ func (m *Models) status(ctx context.Context, p *Projection) (Status, error) {
 		return Status{}, fmt.Errorf("projector: reading the status of %s: %w", p.Name, err)
 	}
 	s := Status{Name: p.Name, Version: p.Version, State: Live, Position: head}
-	if building || len(rows) == 0 {
+	if len(building) > 0 || len(rows) == 0 {
 		s.State = Rebuilding
+	}
+	if len(building) > 0 {
+		s.Rebuild = &building[0]
 	}
 	if m.foldStatus(ctx, &s, p, rows, head) {
 		s.State = Rebuilding

@@ -34,6 +34,9 @@ type WorkerOptions struct {
 	Info  es.Log
 	// Projections are those that this worker takes its share of.
 	Projections []Projection
+	// Helps is whether the worker also takes shares of rebuilds: see [Replay]. It needs the memory and the processors that a
+	// rebuild needs, and a connection for each projection with tables.
+	Helps bool
 	// Logger is nil for slog.Default.
 	Logger *slog.Logger
 	// Metrics is nil for none.
@@ -68,11 +71,7 @@ func NewWorker(o WorkerOptions) (*Worker, error) {
 		return nil, err
 	}
 	if o.ID == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			host = "unknown"
-		}
-		o.ID = fmt.Sprintf("%s/%d/%s", host, os.Getpid(), strings.ToLower(rand.Text()[:8]))
+		o.ID = processName() + "/" + strings.ToLower(rand.Text()[:8])
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -88,8 +87,17 @@ func NewWorker(o WorkerOptions) (*Worker, error) {
 		names, stores := storesOf(&o.Projections[i])
 		w.leases.names, w.leases.stores = append(w.leases.names, names...), append(w.leases.stores, stores...)
 	}
-	w.beat = &heartbeat{config: o.Pool.Config().ConnConfig, worker: o.ID, takes: w.leases.takes, logger: o.Logger}
+	w.beat = &heartbeat{config: o.Pool.Config().ConnConfig, worker: o.ID, takes: w.leases.takes, helps: o.Helps, logger: o.Logger}
 	return w, nil
+}
+
+// processName is a name for this process: its host and number.
+func processName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s/%d", host, os.Getpid())
 }
 
 // ID returns the worker's name.
@@ -112,6 +120,12 @@ func (w *Worker) Run(ctx context.Context) error {
 	beats := make(chan struct{}, 1)
 	beating.Go(func() { w.beat.run(ctx, beats) })
 	w.group.Go(func() error { return w.flusher.run(ctx) })
+	if w.o.Helps {
+		h := &helper{worker: w.o.ID, takes: w.leases.takes, o: ReplayOptions{
+			Pool: w.o.Pool, Redis: w.o.Redis, Log: w.o.Log, Codec: w.o.Codec, Info: w.o.Info, Projections: w.o.Projections, Logger: w.o.Logger,
+		}}
+		w.group.Go(func() error { return h.run(ctx) })
+	}
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
