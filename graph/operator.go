@@ -54,12 +54,14 @@ func (r *resolver) projections(ctx context.Context) ([]*model.Projection, error)
 	for i, s := range statuses {
 		p := &model.Projection{
 			Name: s.Name, Generation: s.Generation, Status: model.ProjectionStatus(s.State), Position: s.Position,
-			Lag: int(min(s.Lag, math.MaxInt32)), Partitions: make([]*model.ProjectionPartition, len(s.Partitions)),
-			List: func(context.Context) ([]*model.ParkedEvent, error) { return parkedOf(s.Name, parked) },
+			Lag: int(min(s.Lag, math.MaxInt32)), LagSeconds: s.LagSeconds, WorkersWanted: s.WorkersWanted,
+			Partitions: make([]*model.ProjectionPartition, len(s.Partitions)),
+			List:       func(context.Context) ([]*model.ParkedEvent, error) { return parkedOf(s.Name, parked) },
 		}
 		for j, part := range s.Partitions {
 			p.Partitions[j] = &model.ProjectionPartition{
-				Number: part.Number, Position: part.Position, Worker: orNull(part.Worker), Error: orNull(part.Error), Parked: part.Parked,
+				Number: part.Number, Position: part.Position, Lag: int(min(part.Lag, math.MaxInt32)), LagSeconds: part.LagSeconds,
+				Worker: orNull(part.Worker), Error: orNull(part.Error), Parked: part.Parked,
 			}
 		}
 		all[i] = p

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"text/tabwriter"
+	"time"
 
 	"github.com/millrace/millrace/internal/projector"
 )
@@ -13,16 +15,20 @@ import (
 // projectionsCommand lists the read models.
 type projectionsCommand struct {
 	serverFlags
-	JSON bool `help:"Print JSON."`
+	JSON  bool          `help:"Print JSON; with --watch an object a line."`
+	Watch bool          `short:"w" help:"Go on until interrupted: in place on a terminal, one list below the other elsewhere."`
+	Every time.Duration `default:"1s" help:"How often to look with --watch."`
 }
 
-// Run prints the list.
+// Run prints the list, once or again and again.
 func (c *projectionsCommand) Run(ctx context.Context, out *console) error {
-	return withShop(ctx, c.serverFlags, out, func(s *shop) error {
-		models, err := s.models()
-		if err != nil {
-			return err
-		}
+	if c.Every <= 0 {
+		return usageError{fmt.Errorf("--every must be above zero, not %s", c.Every)}
+	}
+	if c.Watch {
+		return c.watch(ctx, out)
+	}
+	return withModels(ctx, c.serverFlags, out, func(models *projector.Models) error {
 		list, err := models.Status(ctx)
 		if err != nil {
 			return err
@@ -35,8 +41,17 @@ func (c *projectionsCommand) Run(ctx context.Context, out *console) error {
 }
 
 func printProjections(w io.Writer, list []projector.Status) error {
+	if err := printModels(w, list); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	return printPartitions(w, partitionsOf(list))
+}
+
+// printModels prints a line a read model.
+func printModels(w io.Writer, list []projector.Status) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tGENERATION\tSTATUS\tPOSITION\tLAG\tPARTITIONS\tWORKERS")
+	fmt.Fprintln(t, "NAME\tGENERATION\tSTATUS\tPOSITION\tLAG\tSECONDS\tPARTITIONS\tWORKERS\tWANTED")
 	for _, p := range list {
 		workers := map[string]int{}
 		for _, partition := range p.Partitions {
@@ -44,20 +59,51 @@ func printProjections(w io.Writer, list []projector.Status) error {
 				workers[partition.Worker]++
 			}
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%d\t%d\t%d\n", p.Name, p.Generation, p.State, p.Position, p.Lag, len(p.Partitions), len(workers))
-	}
-	fmt.Fprintln(t, "\t\t\t\t\t\t")
-	fmt.Fprintln(t, "NAME\tPARTITION\tPOSITION\tWORKER\tERROR\t\t")
-	for _, p := range list {
-		for _, partition := range p.Partitions {
-			worker := partition.Worker
-			if worker == "" {
-				worker = "-"
-			}
-			fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t\t\n", p.Name, partition.Number, partition.Position, worker, trouble(partition))
-		}
+		fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%d\t%s\t%d\t%d\t%d\n", p.Name, p.Generation, p.State, p.Position, p.Lag, lagSeconds(p.LagSeconds),
+			len(p.Partitions), len(workers), p.WorkersWanted)
 	}
 	return t.Flush()
+}
+
+// partition is one of a read model.
+type partition struct {
+	model string
+	projector.PartitionStatus
+}
+
+func partitionsOf(list []projector.Status) []partition {
+	var all []partition
+	for _, p := range list {
+		for _, s := range p.Partitions {
+			all = append(all, partition{p.Name, s})
+		}
+	}
+	return all
+}
+
+// printPartitions prints a line a partition.
+func printPartitions(w io.Writer, list []partition) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "NAME\tPARTITION\tPOSITION\tLAG\tSECONDS\tWORKER\tERROR")
+	for _, p := range list {
+		worker := p.Worker
+		if worker == "" {
+			worker = "-"
+		}
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\t%s\t%s\n", p.model, p.Number, p.Position, p.Lag, lagSeconds(p.LagSeconds), worker, trouble(p.PartitionStatus))
+	}
+	return t.Flush()
+}
+
+// lagSeconds is precise where that says something.
+func lagSeconds(s float64) string {
+	switch {
+	case s == 0:
+		return "0"
+	case s < 10:
+		return strconv.FormatFloat(s, 'f', 3, 64)
+	}
+	return strconv.FormatFloat(s, 'f', 1, 64)
 }
 
 func printJSON(w io.Writer, value any) error {

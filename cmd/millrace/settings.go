@@ -38,10 +38,23 @@ func (f shopFlags) check() error {
 	return nil
 }
 
+// lagFlags say what is expected of read models.
+type lagFlags struct {
+	LagTarget time.Duration `default:"5s" env:"MILLRACE_LAG_TARGET" help:"Lag under which read models are to be kept: how many workers are wanted depends on it."`
+}
+
+func (f lagFlags) check() error {
+	if f.LagTarget <= 0 {
+		return usageError{fmt.Errorf("--lag-target (MILLRACE_LAG_TARGET) must be above zero, not %s", f.LagTarget)}
+	}
+	return nil
+}
+
 // serverFlags name the servers of one shop.
 type serverFlags struct {
 	dataFlag
 	shopFlags
+	lagFlags
 	DatabaseURL string   `env:"MILLRACE_DATABASE_URL" placeholder:"URL" help:"PostgreSQL primary."`
 	ReplicaURLs []string `name:"replica-urls" env:"MILLRACE_REPLICA_URLS" sep:"," placeholder:"URL,..." help:"PostgreSQL read replicas."`
 	RedisURL    string   `env:"MILLRACE_REDIS_URL" placeholder:"URL" help:"Redis; several comma-separated addresses name a cluster."`
@@ -52,7 +65,7 @@ type serverFlags struct {
 
 // resolve fills in what is not named from the running "millrace up" of the data directory.
 func (f *serverFlags) resolve() error {
-	if err := f.check(); err != nil {
+	if err := errors.Join(f.shopFlags.check(), f.lagFlags.check()); err != nil {
 		return err
 	}
 	if f.DatabaseURL == "" {

@@ -18,6 +18,7 @@ import (
 type upCommand struct {
 	dataFlag
 	shopFlags
+	lagFlags
 	apiFlags
 	drainFlags
 	paymentFlags
@@ -38,7 +39,7 @@ const stopServersWithin = 30 * time.Second
 
 // Run starts the servers and all roles, and works until the process is told to stop.
 func (c *upCommand) Run(ctx context.Context, out *console) (err error) {
-	if err := c.check(); err != nil {
+	if err := errors.Join(c.shopFlags.check(), c.lagFlags.check()); err != nil {
 		return err
 	}
 	if err := c.checkAddr(ctx); err != nil {
@@ -62,7 +63,7 @@ func (c *upCommand) Run(ctx context.Context, out *console) (err error) {
 		return err
 	}
 	s, err := openShop(ctx, serverFlags{
-		dataFlag: c.dataFlag, shopFlags: c.shopFlags, SecretKey: secret,
+		dataFlag: c.dataFlag, shopFlags: c.shopFlags, lagFlags: c.lagFlags, SecretKey: secret,
 		DatabaseURL: stack.PostgresURL(), ReplicaURLs: stack.ReplicaURLs(), RedisURL: stack.RedisURL(), NATSURL: stack.NATSURL(),
 	}, out.log)
 	if err != nil {

@@ -141,10 +141,15 @@ func openShop(ctx context.Context, f serverFlags, logger *slog.Logger) (opened *
 	s.start(s.feed.Run)
 	select {
 	case <-s.feed.Ready():
-		return s, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	looking, err := s.newModels()
+	if err != nil {
+		return nil, err
+	}
+	s.registry.MustRegister(projector.NewLagCollector(looking))
+	return s, nil
 }
 
 // start runs a part until close.
@@ -248,12 +253,17 @@ func checkSettings(log es.Log, f shopFlags) error {
 	return nil
 }
 
+// newModels returns the reading side of the projections, which does not run yet: it can tell how they stand.
+func (s *shop) newModels() (*projector.Models, error) {
+	return projector.NewModels(projector.ModelsOptions{
+		Primary: s.readPool, Replicas: s.replicas, Redis: s.redis, Feed: s.feed, Info: s.log.Info(),
+		Projections: allProjections(), LagTarget: s.flags.LagTarget, Logger: s.logger, Metrics: s.metrics,
+	})
+}
+
 // models starts the reading side of the projections.
 func (s *shop) models() (*projector.Models, error) {
-	m, err := projector.NewModels(projector.ModelsOptions{
-		Primary: s.readPool, Replicas: s.replicas, Redis: s.redis, Feed: s.feed, Info: s.log.Info(),
-		Projections: allProjections(), Logger: s.logger, Metrics: s.metrics,
-	})
+	m, err := s.newModels()
 	if err != nil {
 		return nil, err
 	}

@@ -611,6 +611,10 @@ type Projection {
   position: Position!
   "Events of the log that readers do not see yet."
   lag: Int!
+  "For how many seconds the oldest of them has been in the log; 0 if there are none."
+  lagSeconds: Float!
+  "How many workers would bring the lag under the target and keep it there."
+  workersWanted: Int!
   "Its parts, each of which moves on its own."
   partitions: [ProjectionPartition!]!
   "Events that were set aside because it cannot apply them, by position; at most 100."
@@ -635,6 +639,10 @@ type ProjectionPartition {
   number: Int!
   "Everything of this partition at or below the position is visible to readers."
   position: Position!
+  "Events of this partition that readers do not see yet."
+  lag: Int!
+  "For how many seconds the oldest of them has been in the log; 0 if there are none."
+  lagSeconds: Float!
   "Who moves it; null if nobody does."
   worker: String
   "Why it stands still; null if it does not."
@@ -1379,6 +1387,10 @@ func (ec *executionContext) childFields_Projection(ctx context.Context, field gr
 		return ec.fieldContext_Projection_position(ctx, field)
 	case "lag":
 		return ec.fieldContext_Projection_lag(ctx, field)
+	case "lagSeconds":
+		return ec.fieldContext_Projection_lagSeconds(ctx, field)
+	case "workersWanted":
+		return ec.fieldContext_Projection_workersWanted(ctx, field)
 	case "partitions":
 		return ec.fieldContext_Projection_partitions(ctx, field)
 	case "parked":
@@ -1393,6 +1405,10 @@ func (ec *executionContext) childFields_ProjectionPartition(ctx context.Context,
 		return ec.fieldContext_ProjectionPartition_number(ctx, field)
 	case "position":
 		return ec.fieldContext_ProjectionPartition_position(ctx, field)
+	case "lag":
+		return ec.fieldContext_ProjectionPartition_lag(ctx, field)
+	case "lagSeconds":
+		return ec.fieldContext_ProjectionPartition_lagSeconds(ctx, field)
 	case "worker":
 		return ec.fieldContext_ProjectionPartition_worker(ctx, field)
 	case "error":

@@ -10,12 +10,14 @@ import (
 
 // Projection is a read model and how far it has come.
 type Projection struct {
-	Name       string
-	Generation int
-	Status     ProjectionStatus
-	Position   int64
-	Lag        int
-	Partitions []*ProjectionPartition
+	Name          string
+	Generation    int
+	Status        ProjectionStatus
+	Position      int64
+	Lag           int
+	LagSeconds    float64
+	WorkersWanted int
+	Partitions    []*ProjectionPartition
 	// List finds out what is parked of it.
 	List func(context.Context) ([]*ParkedEvent, error)
 }
@@ -41,6 +43,8 @@ type ProjectionStatus string
 type ProjectionPartition struct {
 	Number        int
 	Position      int64
+	Lag           int
+	LagSeconds    float64
 	Worker, Error *string
 	Parked        int
 }

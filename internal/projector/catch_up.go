@@ -91,10 +91,12 @@ func (c *catchUp) step(ctx context.Context) error {
 	for i, p := range c.parts {
 		numbers[i], after = p.number, min(after, p.seen)
 	}
+	began := time.Now()
 	events, err := c.log.ReadPartitions(ctx, numbers, after, bulkBatch)
 	if err != nil {
 		return err
 	}
+	c.meter.worked(c.projection, c.store.name(), 0, time.Since(began)) // who is live gets them from memory
 	if err := c.fold(ctx, events); err != nil {
 		return err
 	}

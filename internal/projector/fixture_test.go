@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -271,14 +270,12 @@ func (f *fixture) append(stream string, facts ...es.Fact) int64 {
 	})
 }
 
-var clock atomic.Int64
-
 func (f *fixture) appendAll(each func(add func(stream string, fact es.Fact))) int64 {
 	f.t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var rows [][]any
-	now := time.UnixMilli(1_700_000_000_000 + clock.Add(1)).UTC()
+	now := time.Now().UTC()
 	batch := [16]byte{byte(f.head), byte(f.head >> 8), byte(f.head >> 16), 1}
 	each(func(stream string, fact es.Fact) {
 		eventType, data, err := codec.Encode(fact)

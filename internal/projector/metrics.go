@@ -15,7 +15,6 @@ type Metrics struct {
 	stopped      *prometheus.GaugeVec
 	parked       *prometheus.GaugeVec
 	position     *prometheus.GaugeVec
-	lag          *prometheus.GaugeVec
 	owned        *prometheus.GaugeVec
 	waits        *prometheus.HistogramVec
 	stale        *prometheus.CounterVec
@@ -43,11 +42,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "millrace_projection_parked_streams", Help: "Streams in this worker's partitions that wait behind a parked event.",
 		}, append(store, "generation")),
 		position: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "millrace_projection_position", Help: "Position up to which this worker's partitions of the projection have come.",
-		}, store),
-		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "millrace_projection_lag_events", Help: "Positions of the log that this worker's partitions of the projection have not seen.",
-		}, store),
+			Name: "millrace_projection_position", Help: "Position up to which this worker's partitions that follow the log have come; none while all of them catch up.",
+		}, append(store, "generation")),
 		owned: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "millrace_projection_partitions", Help: "Partitions of the projection that this worker has.",
 		}, []string{"projection"}),
@@ -59,7 +55,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "millrace_position_wait_failures_total", Help: "Reads whose model did not reach their position in time.",
 		}, []string{"store"}),
 	}
-	r.MustRegister(m.batchEvents, m.batchSeconds, m.failures, m.stopped, m.parked, m.position, m.lag, m.owned, m.waits, m.stale)
+	r.MustRegister(m.batchEvents, m.batchSeconds, m.failures, m.stopped, m.parked, m.position, m.owned, m.waits, m.stale)
 	return m
 }
 
@@ -94,13 +90,18 @@ func (m *Metrics) gone(projection string, generation int, store string) {
 	if m != nil {
 		m.stopped.DeleteLabelValues(projection, store, strconv.Itoa(generation))
 		m.parked.DeleteLabelValues(projection, store, strconv.Itoa(generation))
+		m.position.DeleteLabelValues(projection, store, strconv.Itoa(generation))
 	}
 }
 
-func (m *Metrics) progress(projection, store string, position, head int64) {
-	if m != nil {
-		m.position.WithLabelValues(projection, store).Set(float64(position))
-		m.lag.WithLabelValues(projection, store).Set(float64(max(0, head-position)))
+// progress tells how far live partitions have come. Where there are none nothing is told rather than what was once true.
+func (m *Metrics) progress(projection string, generation int, store string, position int64, live bool) {
+	switch {
+	case m == nil:
+	case live:
+		m.position.WithLabelValues(projection, store, strconv.Itoa(generation)).Set(float64(position))
+	default:
+		m.position.DeleteLabelValues(projection, store, strconv.Itoa(generation))
 	}
 }
 

@@ -39,6 +39,8 @@ type ModelsOptions struct {
 	Projections []Projection
 	// Wait bounds how long a read waits for its position, documents and rows together; 0 means 2 s.
 	Wait time.Duration
+	// LagTarget is the lag under which readers are to be kept: how many workers are wanted depends on it; 0 means 5 s.
+	LagTarget time.Duration
 	// Logger is nil for slog.Default.
 	Logger *slog.Logger
 	// Metrics is nil for none.
@@ -66,6 +68,9 @@ func NewModels(o ModelsOptions) (*Models, error) {
 	}
 	if o.Wait == 0 {
 		o.Wait = 2 * time.Second
+	}
+	if o.LagTarget <= 0 {
+		o.LagTarget = 5 * time.Second
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

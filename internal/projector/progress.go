@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -113,20 +112,17 @@ type Rebuild struct {
 	Progress
 }
 
-// buildingQuery has the generations that are being built, the latest first. What a rebuild fills is told by itself, as long as it lives;
-// what workers fill is seen by the checkpoints of the tables. $5 is the end of the log.
-const buildingQuery = `SELECT p.generation, coalesce(CASE WHEN p.owner IS NULL THEN seen.reached ELSE p.reached END, 0),
-	  coalesce(CASE WHEN p.owner IS NULL THEN $5::bigint ELSE p.target END, 0),
+// buildingQuery has the generations that are being built, the latest of a projection last. What a rebuild fills is told by itself, as
+// long as it lives; what workers fill is seen by the checkpoints of the tables.
+const buildingQuery = `SELECT p.name, p.generation, coalesce(CASE WHEN p.owner IS NULL THEN seen.reached ELSE p.reached END, 0),
+	  coalesce(CASE WHEN p.owner IS NULL THEN head.position ELSE p.target END, 0),
 	  coalesce(CASE WHEN p.owner IS NULL THEN seen.reached / greatest(extract(epoch FROM now() - p.created_at), 0.001) ELSE p.rate END, 0)::float8
-	FROM projections p CROSS JOIN LATERAL (
-	  SELECT avg(least(c.position, $5::bigint))::bigint AS reached FROM checkpoints c
+	FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
+	JOIN projections p ON p.name = needed.name AND p.version = needed.version
+	CROSS JOIN LATERAL (SELECT coalesce((SELECT position FROM events ORDER BY position DESC LIMIT 1), 0) AS position) AS head
+	CROSS JOIN LATERAL (
+	  SELECT avg(least(c.position, head.position))::bigint AS reached FROM checkpoints c
 	  WHERE c.projection = p.name AND c.generation = p.generation AND c.store = 'postgres') AS seen
-	WHERE p.name = $1 AND p.version = $2 AND p.status = 'building' AND (p.log_id, p.log_epoch) = ($3::uuid, $4)
+	WHERE p.status = 'building' AND (p.log_id, p.log_epoch) = ($3::uuid, $4)
 	AND (p.owner IS NULL OR coalesce(p.told_at, p.created_at) > now() - interval '10 seconds')
-	ORDER BY p.generation DESC`
-
-func scanRebuild(row pgx.CollectableRow) (r Rebuild, err error) {
-	err = row.Scan(&r.Generation, &r.Position, &r.Head, &r.Rate)
-	r.Remaining = remaining(r.Progress)
-	return r, err
-}
+	ORDER BY p.generation`

@@ -32,6 +32,7 @@ type runner struct {
 	newStore   func() store
 	logger     *slog.Logger
 	metrics    *Metrics
+	meter      *meter
 
 	// assigned is handed over by assign; wake ends a wait for events.
 	mu       sync.Mutex
@@ -320,7 +321,11 @@ func (r *runner) commit(ctx context.Context, s store, buffer *[]es.Event, moves 
 	}
 	start := time.Now()
 	err = s.apply(ctx, moves, picked, bulk)
-	r.metrics.batch(r.projection.Name, s.name(), len(events), time.Since(start), err)
+	took := time.Since(start)
+	r.metrics.batch(r.projection.Name, s.name(), len(events), took, err)
+	if err == nil {
+		r.meter.worked(r.projection, s.name(), len(events), took)
+	}
 	return err
 }
 
@@ -355,9 +360,7 @@ func (r *runner) check(ctx context.Context) {
 		}
 	}
 	r.reportStanding()
-	if r.anyLive() {
-		r.metrics.progress(r.projection.Name, r.live.name(), r.position, r.feed.Head())
-	}
+	r.metrics.progress(r.projection.Name, r.generation, r.live.name(), r.position, r.anyLive())
 	if len(r.moves) == 0 {
 		return
 	}

@@ -1,11 +1,6 @@
 package projector
 
-import (
-	"context"
-	"fmt"
-
-	"github.com/jackc/pgx/v5"
-)
+import "context"
 
 // State says how a projection is, in one word.
 type State string
@@ -30,10 +25,15 @@ type Status struct {
 	State      State
 	// Position is that at or below which everything is visible to readers.
 	Position int64
-	// Lag is the number of positions of the log behind Position.
-	Lag        int64
-	Partitions []PartitionStatus
-	// Rebuild is how far the next generation has come that is being built, nil if none is.
+	// Lag is the number of events of the log that readers do not see yet: the sum over the partitions. Events of parked
+	// streams, which are set aside until somebody retries them, are not among them.
+	Lag int64
+	// LagSeconds is for how long the oldest of them has been in the log, 0 if there are none.
+	LagSeconds float64
+	// WorkersWanted is how many workers would bring the lag under the target and keep it there.
+	WorkersWanted int
+	Partitions    []PartitionStatus
+	// Rebuild is how far the generation has come that is being built, nil if none is.
 	Rebuild *Rebuild
 }
 
@@ -41,7 +41,11 @@ type Status struct {
 type PartitionStatus struct {
 	Number   int
 	Position int64
-	Worker   string // empty: none
+	// Lag is the number of events of the partition that readers do not see yet, LagSeconds for how long the oldest of them has
+	// been in the log. Where there are two stores the worse one counts.
+	Lag        int64
+	LagSeconds float64
+	Worker     string // empty: none
 	// Parked is the number of streams that wait behind a parked event.
 	Parked int
 	// Error tells what the partition stands still at: position, stream, type and error. Empty: it does not.
@@ -50,72 +54,46 @@ type PartitionStatus struct {
 
 // Status returns the projections of this binary, in the order of the options.
 func (m *Models) Status(ctx context.Context) ([]Status, error) {
+	i, err := m.inspect(ctx)
+	if err != nil {
+		return nil, err
+	}
 	all := make([]Status, len(m.o.Projections))
-	for i := range m.o.Projections {
-		s, err := m.status(ctx, &m.o.Projections[i])
-		if err != nil {
-			return nil, err
-		}
-		all[i] = s
+	for n := range m.o.Projections {
+		all[n] = i.status(&m.o.Projections[n])
 	}
 	return all, nil
 }
 
-// statusQuery has a row for each partition and store of the live generation.
-const statusQuery = `SELECT p.generation, c.store, c.partition, c.position,
-	  CASE WHEN l.expires_at > now() THEN coalesce(l.worker, '') ELSE '' END,
-	  (SELECT count(DISTINCT k.stream) FROM parked_events k
-	    WHERE k.projection = p.name AND k.generation = p.generation AND k.partition = c.partition),
-	  coalesce('position ' || f.position || ', ' || f.type || ' of ' || f.stream || ', tried ' || f.attempts || ' times: ' || f.error, '')
-	FROM projections p
-	JOIN checkpoints c ON c.projection = p.name AND c.generation = p.generation
-	LEFT JOIN leases l ON l.projection = p.name AND l.version = p.version AND l.partition = c.partition
-	LEFT JOIN projection_failures f ON f.projection = p.name AND f.generation = p.generation AND f.store = c.store
-	  AND f.partition = c.partition
-	WHERE p.name = $1 AND p.version = $2 AND p.status = 'live' AND (p.log_id, p.log_epoch) = ($3::uuid, $4)
-	ORDER BY c.store, c.partition`
-
-type checkpointRow struct {
-	generation    int
-	store         string
-	partition     int
-	position      int64
-	parked        int
-	worker, error string
-}
-
-func (m *Models) status(ctx context.Context, p *Projection) (Status, error) {
-	head := m.o.Feed.Head()
-	var rows []checkpointRow
-	var building []Rebuild
-	err := m.onServers(ctx, m.primaryFirst(), func(ctx context.Context, s *server) error {
-		args := []any{p.Name, p.Version, m.o.Info.ID, m.o.Info.Epoch}
-		b := &pgx.Batch{}
-		b.Queue(buildingQuery, append(args, head)...).Query(func(found pgx.Rows) (err error) {
-			building, err = pgx.CollectRows(found, scanRebuild)
-			return err
-		})
-		b.Queue(statusQuery, args...).Query(func(found pgx.Rows) (err error) {
-			rows, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (r checkpointRow, err error) {
-				return r, row.Scan(&r.generation, &r.store, &r.partition, &r.position, &r.worker, &r.parked, &r.error)
-			})
-			return err
-		})
-		return s.pool.SendBatch(ctx, b).Close()
-	})
-	if err != nil {
-		return Status{}, fmt.Errorf("projector: reading the status of %s: %w", p.Name, err)
+func (i *inspection) status(p *Projection) Status {
+	s := Status{Name: p.Name, Version: p.Version, State: Live, WorkersWanted: i.workersWanted(p)}
+	lost := false
+	at := make(map[int]int)
+	for _, f := range i.fed {
+		if f.projection != p.Name || f.status != statusLive {
+			continue
+		}
+		s.Generation = f.generation
+		lost = lost || f.lost
+		n, known := at[f.partition]
+		if !known {
+			n = len(s.Partitions)
+			at[f.partition] = n
+			s.Partitions = append(s.Partitions, PartitionStatus{Number: f.partition, Position: i.reached(f)})
+		}
+		s.Partitions[n].join(f, i.reached(f))
 	}
-	s := Status{Name: p.Name, Version: p.Version, State: Live, Position: head}
-	if len(building) > 0 || len(rows) == 0 {
+	s.Rebuild = i.building[p.Name]
+	if s.Rebuild != nil || s.Generation == 0 || lost {
 		s.State = Rebuilding
 	}
-	if len(building) > 0 {
-		s.Rebuild = &building[0]
+	if s.Generation == 0 { // readers see nothing
+		for _, l := range i.whole {
+			s.Lag, s.LagSeconds = s.Lag+l.events, max(s.LagSeconds, l.seconds)
+		}
+		return s
 	}
-	if m.foldStatus(ctx, &s, p, rows, head) {
-		s.State = Rebuilding
-	}
+	s.Position = i.head
 	for _, part := range s.Partitions {
 		if part.Worker == "" && s.State != Failed {
 			s.State = Stopped
@@ -124,59 +102,25 @@ func (m *Models) status(ctx context.Context, p *Projection) (Status, error) {
 			s.State = Failed
 		}
 		s.Position = min(s.Position, part.Position)
+		s.Lag, s.LagSeconds = s.Lag+part.Lag, max(s.LagSeconds, part.LagSeconds)
 	}
-	if len(rows) == 0 {
-		s.Position = 0
-	}
-	s.Lag = max(0, head-s.Position)
-	return s, nil
+	return s
 }
 
-// foldStatus puts the stores of each partition together, and reports whether Redis has lost some of its data.
-func (m *Models) foldStatus(ctx context.Context, s *Status, p *Projection, rows []checkpointRow, head int64) (lost bool) {
-	inRedis := m.redisCheckpoints(ctx, p, rows)
-	at := make(map[int]int)
-	for _, r := range rows {
-		s.Generation = r.generation
-		position := r.position
-		if r.store == storeRedis && r.partition < len(inRedis) {
-			lost = lost || inRedis[r.partition] < position
-			position = inRedis[r.partition]
-		}
-		if position >= m.o.Feed.PartitionEnd(r.partition) {
-			position = max(position, head) // nothing is missing
-		}
-		i, known := at[r.partition]
-		if !known {
-			i = len(s.Partitions)
-			at[r.partition] = i
-			s.Partitions = append(s.Partitions, PartitionStatus{Number: r.partition, Position: position})
-		}
-		part := &s.Partitions[i]
-		part.Position = min(part.Position, position)
-		part.Worker, part.Parked = r.worker, r.parked
-		if r.error != "" {
-			part.Error = r.error
-		}
+// join adds what is known of the partition in one of its stores.
+func (s *PartitionStatus) join(f fedPartition, reached int64) {
+	s.Position = min(s.Position, reached)
+	s.Lag, s.LagSeconds = max(s.Lag, f.lag.events), max(s.LagSeconds, f.lag.seconds)
+	s.Worker, s.Parked = f.worker, f.parked
+	if f.error != "" {
+		s.Error = f.error
 	}
-	return lost
 }
 
-// redisCheckpoints returns the checkpoints beside the documents of the live generation, nil if Redis does not tell.
-func (m *Models) redisCheckpoints(ctx context.Context, p *Projection, rows []checkpointRow) []int64 {
-	if p.Redis == nil || m.o.Redis == nil || len(rows) == 0 {
-		return nil
+// reached is the position at or below which everything of a partition is visible: the head of the log where nothing is missing.
+func (i *inspection) reached(f fedPartition) int64 {
+	if f.lag.events == 0 {
+		return max(f.position, i.head)
 	}
-	ctx, cancel := context.WithTimeout(ctx, documentTimeout)
-	defer cancel()
-	marks, err := newRedisStore(m.o.Redis, p, rows[0].generation, m.o.Info).load(ctx, everyPartition(m.o.Info.Partitions))
-	if err != nil {
-		m.o.Logger.WarnContext(ctx, "Redis does not tell its checkpoints", "projection", p.Name, "error", err)
-		return nil
-	}
-	positions := make([]int64, len(marks))
-	for i, m := range marks {
-		positions[i] = m.position
-	}
-	return positions
+	return f.position
 }

@@ -49,6 +49,7 @@ type Worker struct {
 	leases  *leases
 	beat    *heartbeat
 	flusher *flusher
+	meter   *meter
 	runners map[runnerKey]*runningRunner
 	group   errgroup.Group
 }
@@ -77,7 +78,7 @@ func NewWorker(o WorkerOptions) (*Worker, error) {
 		o.Logger = slog.Default()
 	}
 	w := &Worker{o: o, runners: make(map[runnerKey]*runningRunner)}
-	w.flusher = newFlusher(o.Pool, o.Logger)
+	w.flusher, w.meter = newFlusher(o.Pool, o.Logger), newMeter(o.Pool, o.Logger)
 	w.leases = &leases{pool: o.Pool, worker: o.ID, info: o.Info, projections: o.Projections}
 	for i := range o.Projections {
 		if o.Projections[i].Redis != nil && o.Redis == nil {
@@ -126,6 +127,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		}}
 		w.group.Go(func() error { return h.run(ctx) })
 	}
+	w.group.Go(func() error { return w.meter.run(ctx) })
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -349,7 +351,7 @@ func (w *Worker) newRunner(p *Projection, key runnerKey) *runner {
 	logger := w.o.Logger.With("projection", p.Name, "generation", key.generation)
 	r := &runner{
 		projection: p, generation: key.generation, filter: newFilter(p, w.o.Codec), feed: w.o.Feed, log: w.o.Log,
-		logger: logger, metrics: w.o.Metrics,
+		logger: logger, metrics: w.o.Metrics, meter: w.meter,
 		records: &records{pool: w.o.Pool, projection: p.Name, generation: key.generation, store: key.store, logger: logger},
 	}
 	if key.store == storeRedis {
