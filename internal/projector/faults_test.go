@@ -187,6 +187,7 @@ func TestTablesDeleted(t *testing.T) {
 		must(t, err)
 		f.fill(500, 40)
 		f.expect(m)
+		f.awaitWhole()
 	}
 	result, err := projector.Replay(t.Context(), f.replayOptions())
 	must(t, err)
@@ -196,6 +197,17 @@ func TestTablesDeleted(t *testing.T) {
 	if want := []string{fmt.Sprint("tally_", n-1), fmt.Sprint("tally_", n)}; !slices.Equal(left, want) {
 		t.Errorf("the schemas %v are left, want %v", left, want)
 	}
+}
+
+// awaitWhole waits until the generation that readers see has the checkpoints of all its partitions in both stores.
+func (f *fixture) awaitWhole() {
+	f.t.Helper()
+	eventually(f.t, 2*patience, "the live generation is whole", func() bool {
+		var n int
+		must(f.t, f.pool.QueryRow(f.t.Context(), `SELECT count(*) FROM checkpoints c JOIN projections p
+			ON p.name = c.projection AND p.generation = c.generation AND p.status = 'live'`).Scan(&n))
+		return n == 2*f.info.Partitions
+	})
 }
 
 func TestRedisLosesAPartition(t *testing.T) {

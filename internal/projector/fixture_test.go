@@ -369,7 +369,7 @@ func (f *fixture) expect(m *projector.Models) {
 	f.mu.Lock()
 	head, want := f.head, f.sums
 	f.mu.Unlock()
-	eventually(f.t, 20*time.Second, "the rows have come to the end of the log", func() bool {
+	eventually(f.t, 2*patience, "the rows have come to the end of the log", func() bool {
 		_, err := f.rows(m, head)
 		if err != nil && !errors.Is(err, projector.ErrStale) {
 			f.t.Fatal(err)
@@ -386,7 +386,7 @@ func (f *fixture) expect(m *projector.Models) {
 			f.t.Errorf("row %s: %+v, want %+v", stream, rows[stream], t)
 		}
 		var d *tally
-		eventually(f.t, 20*time.Second, "document "+stream, func() bool {
+		eventually(f.t, 2*patience, "document "+stream, func() bool {
 			d = f.document(m, head, stream)
 			return d != nil
 		})
