@@ -55,7 +55,7 @@ func (f *fixture) sharedAs(want ...int) func() bool {
 }
 
 // The bounds are those that operators are promised; the servers of a test are slower than theirs at times.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 func TestWorkersShareThePartitions(t *testing.T) {
 	t.Parallel()
