@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/millrace/millrace/internal/es"
+	"github.com/millrace/millrace/internal/postgres"
 )
 
 // noted is the one event of the append benches; stored it has about 300 bytes.
@@ -78,9 +79,14 @@ func compareAppends(ctx context.Context, l *lab, name string, ours, plain side, 
 	return aim(rate, p50), nil
 }
 
-// command appends one event to a stream through the writer, deciding on its state.
+// command appends one event to a stream through the server's writer.
 func (s *appendServer) command(ctx context.Context, stream es.Stream[int]) error {
-	outcome, err := s.writer.Execute(ctx, es.Command{
+	return execute(ctx, s.writer, stream)
+}
+
+// execute appends one event to a stream through a writer, deciding on its state.
+func execute(ctx context.Context, writer *postgres.Writer, stream es.Stream[int]) error {
+	outcome, err := writer.Execute(ctx, es.Command{
 		Name: "note", Streams: []string{stream.Name()},
 		Decide: func(d *es.Decision) error {
 			if _, err := es.State(d, stream); err != nil {

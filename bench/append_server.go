@@ -24,6 +24,7 @@ import (
 type appendServer struct {
 	stack     *devstack.Stack // nil when somebody else runs the server
 	dir       string
+	address   string // of the server, with its maintenance database
 	admin     *pgx.Conn
 	databases []string
 
@@ -49,15 +50,15 @@ func (l *lab) startAppendServer(ctx context.Context) (s *appendServer, err error
 			s = nil
 		}
 	}()
-	address := l.PostgresURL
-	if address == "" {
+	s.address = l.PostgresURL
+	if s.address == "" {
 		l.say("starting a private server")
 		if s.stack, err = devstack.Start(ctx, devstack.Options{Dir: s.dir, Log: l.Logger, Replicas: -1}); err != nil {
 			return s, err
 		}
-		address = s.stack.PostgresURL()
+		s.address = s.stack.PostgresURL()
 	}
-	if s.admin, err = pgx.Connect(ctx, address); err != nil {
+	if s.admin, err = pgx.Connect(ctx, s.address); err != nil {
 		return s, fmt.Errorf("bench: connecting to PostgreSQL: %w", err)
 	}
 	var version, fsync, commits string
@@ -66,11 +67,11 @@ func (l *lab) startAppendServer(ctx context.Context) (s *appendServer, err error
 		return s, fmt.Errorf("bench: reading the server's settings: %w", err)
 	}
 	l.say("PostgreSQL %s, fsync %s, synchronous_commit %s", version, fsync, commits)
-	logURL, err := s.newDatabase(ctx, address)
+	logURL, err := s.newDatabase(ctx)
 	if err != nil {
 		return s, err
 	}
-	plainURL, err := s.newDatabase(ctx, address)
+	plainURL, err := s.newDatabase(ctx)
 	if err != nil {
 		return s, err
 	}
@@ -81,8 +82,8 @@ func (l *lab) startAppendServer(ctx context.Context) (s *appendServer, err error
 }
 
 // newDatabase makes a migrated database with a log, and returns its URL.
-func (s *appendServer) newDatabase(ctx context.Context, address string) (string, error) {
-	u, err := url.Parse(address)
+func (s *appendServer) newDatabase(ctx context.Context) (string, error) {
+	u, err := url.Parse(s.address)
 	if err != nil {
 		return "", errors.New("bench: the address of PostgreSQL is not a URL") // without it: it holds a password
 	}

@@ -27,10 +27,13 @@ func Benches() []Bench {
 	return []Bench{
 		{"append-cold", "64 callers, a new stream a command; against one transaction a command", appendCold},
 		{"append-hot", "64 callers, one stream; against one transaction a command that locks the stream's row", appendHot},
+		{"workers", "one, two and four workers on the same backlog, where work is waiting 10 ms an event for the store", workers},
 		{"idle-memory", "memory of an idle millrace up without its servers", idleMemory},
-		{"visible", "from commit to visible in Redis and on the replica, at 1,000 events/s", visible},
+		{"visible", "from commit to visible in Redis and on the replica, at 2,000 events/s", visible},
+		{"live", "events/s that the one worker of a shop keeps up with, while orders come in as fast as they can", live},
 		{"import", "import of a year of invoices with everything running: time, catching up, memory", importOrders},
-		{"replay", "rebuild of all read models after the import; against a SELECT that decodes nothing", replay},
+		{"replay", "rebuild of all read models from a log of a million events; against a SELECT that decodes nothing", replay},
+		{"replay-busy", "commands at 2,000 events/s while all read models are rebuilt; against the same without", replayBusy},
 	}
 }
 

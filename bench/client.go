@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
@@ -13,11 +14,13 @@ import (
 
 	"github.com/millrace/millrace/commands"
 	"github.com/millrace/millrace/domain/inventory"
+	"github.com/millrace/millrace/domain/money"
 	"github.com/millrace/millrace/internal/devstack"
 	"github.com/millrace/millrace/internal/es"
 	"github.com/millrace/millrace/internal/postgres"
 	"github.com/millrace/millrace/internal/projector"
 	"github.com/millrace/millrace/internal/relay"
+	"github.com/millrace/millrace/internal/vault"
 	"github.com/millrace/millrace/projections/stock"
 )
 
@@ -27,6 +30,7 @@ type client struct {
 	redis         *redis.Client
 	nats          *nats.Conn
 	writer        *postgres.Writer
+	app           *commands.App
 	models        *projector.Models
 	stop          context.CancelFunc
 	running       *errgroup.Group
@@ -69,6 +73,19 @@ func openClient(ctx context.Context, l *lab, s *shop) (c *client, err error) {
 		Categories: commands.Categories(), Log: l.Logger,
 		OnAppend: func(events []es.Event) { relay.Poke(c.nats, events[len(events)-1].Position) },
 	})
+	// What it would seal, nobody reads: the shop's own secret is not needed.
+	secret := make([]byte, 32)
+	keys, err := vault.New(vault.Options{Pool: c.pool, Secret: secret})
+	if err != nil {
+		return c, err
+	}
+	c.app, err = commands.New(commands.Dependencies{
+		Executor: c.writer, Reader: log, Vault: keys, Secret: secret,
+		Currency: money.Currency(log.Info().Currency), PaymentDeadline: time.Minute,
+	})
+	if err != nil {
+		return c, err
+	}
 	// Nothing here waits for a position, so that no feed is needed.
 	c.models, err = projector.NewModels(projector.ModelsOptions{
 		Primary: c.pool, Replicas: []*pgxpool.Pool{c.replica}, Redis: c.redis, Info: log.Info(),

@@ -87,7 +87,7 @@ func (l *lab) importedShop(ctx context.Context) (*shop, error) {
 		return nil, err
 	}
 	r.caughtUp, r.upPeak = caughtUp.Seconds(), s.memory.peak()
-	s.imported = r
+	s.imported, s.years = r, 1
 	return s, nil
 }
 
@@ -103,6 +103,7 @@ func (s *shop) catchUp(ctx context.Context) (time.Duration, error) {
 		var lag int64
 		for _, m := range models {
 			lag += m.Lag
+			s.events = max(s.events, m.Position)
 		}
 		if len(models) > 0 && lag == 0 {
 			return time.Since(began), nil

@@ -84,3 +84,22 @@ func closedLoop(ctx context.Context, length time.Duration, s side) (rate float64
 	}
 	return float64(len(latencies)) / elapsed.Seconds(), latencies, nil
 }
+
+// openLoop begins an operation rate times a second for a time, whether those before it have ended or not: a slow answer does
+// not keep the next question back. Operations are counted from 0 and told when they were due; it returns how many there
+// were once all have ended.
+func openLoop(ctx context.Context, rate int, length time.Duration, operate func(ctx context.Context, n int, due time.Time) error) (n int, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	began := time.Now()
+	for ; ctx.Err() == nil; n++ {
+		due := began.Add(time.Duration(n) * time.Second / time.Duration(rate))
+		if due.Sub(began) >= length {
+			break
+		}
+		if err := wait(ctx, time.Until(due)); err != nil {
+			break // it stands in the group, or is the caller's
+		}
+		group.Go(func() error { return operate(ctx, n, due) })
+	}
+	return n, group.Wait()
+}

@@ -41,6 +41,8 @@ type shop struct {
 	running  errgroup.Group
 	graphql  string // the address of its API
 	imported *importResult
+	events   int64 // the log has so many, as far as known
+	years    int   // how often the invoices have been imported
 }
 
 // startShop starts a shop on a data directory that does not exist yet, and returns when it is ready.
