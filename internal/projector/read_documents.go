@@ -148,6 +148,7 @@ type documentsRead struct {
 	position   int64
 	required   map[int]int64 // by partition
 	left       map[int][]int // by partition: indexes of the keys that are neither answered nor given up
+	reached    bool          // a partition has been read as far as required
 }
 
 func (r *documentsRead) run(ctx context.Context) {
@@ -164,18 +165,33 @@ func (r *documentsRead) run(ctx context.Context) {
 	defer cancel()
 	r.position = es.PositionFrom(ctx)
 	required, err := m.require(waiting, r.position, m.partitionsOf(streams))
+	behind := false
 	if err == nil {
 		r.required = make(map[int]int64, len(required.partitions))
 		for i, n := range required.partitions {
 			r.required[int(n)] = required.positions[i]
 		}
 		pause := backoff{first: time.Millisecond, most: 20 * time.Millisecond}
-		for r.readOnce(waiting) && waiting.Err() == nil {
+		for behind = r.readOnce(ctx); behind && waiting.Err() == nil; behind = r.readOnce(ctx) {
 			pause.pause(waiting)
 		}
 	}
-	if r.position > 0 {
-		m.o.Metrics.waited(storeRedis, time.Since(began), waiting.Err() == nil)
+	if r.position > 0 && ctx.Err() == nil {
+		r.observe(time.Since(began), err != nil, behind)
+	}
+}
+
+// observe tells the metrics how a read at a position has ended. Where Redis could not be asked there is nothing to tell.
+func (r *documentsRead) observe(took time.Duration, logUnknown, behind bool) {
+	metrics := r.models.o.Metrics
+	if logUnknown || behind || r.reached {
+		metrics.waited(r.projection, storeRedis, took)
+	}
+	switch {
+	case logUnknown:
+		metrics.stale(r.projection, storeRedis, reasonLog)
+	case behind:
+		metrics.stale(r.projection, storeRedis, reasonBehind)
 	}
 }
 
@@ -244,6 +260,7 @@ func (r *documentsRead) readFrom(
 			behind = true
 		default:
 			raise(&r.highest[r.projection][n], at.position)
+			r.reached = true
 			r.answer(asked[n], values[1:], at)
 			delete(r.left, n)
 		}

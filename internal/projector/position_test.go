@@ -1,0 +1,150 @@
+package projector_test
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/internal/es"
+	"github.com/millrace/millrace/internal/projector"
+)
+
+// Clients append and read what they have appended, by row, document and list, each time through another process. Of the replicas one
+// stands still, one is late and one is current: no read is older than its position, none is refused, and the one that stands still
+// is asked no more once that was noticed.
+func TestReadsAtPositionsThroughSeveralProcesses(t *testing.T) {
+	t.Parallel()
+	const paused, delayed = 0, 1
+	f, stack := setupReplicas(t, 3)
+	f.fill(500, 20)
+	f.worker("one")
+	f.worker("two")
+	var readers []*projector.Models
+	var standing []*pgxpool.Pool // of each process, to the replica that stands still
+	for range 3 {
+		readers = append(readers, f.process(func(o *projector.ModelsOptions) {
+			o.Wait, standing = ample, append(standing, o.Replicas[paused])
+		}))
+	}
+	f.expect(readers[0])
+	must(t, stack.PauseReplay(t.Context(), paused))
+	must(t, stack.DelayReplay(t.Context(), delayed, 300*time.Millisecond))
+
+	var turn atomic.Int64
+	round := func(client, i int) error {
+		stream := fmt.Sprintf("tally-client-%d-%d", client, i%3) // nobody else's: what it has to show is known exactly
+		f.append(stream, added{N: i}, added{N: 1})
+		position := f.append(stream, added{N: 2}, noted{})
+		m := readers[int(turn.Add(1))%len(readers)]
+		return f.shows(m, position, stream)
+	}
+	clients := func(rounds int) {
+		t.Helper()
+		var group errgroup.Group
+		for client := range 3 {
+			group.Go(func() error {
+				for i := range rounds {
+					if err := round(client, i); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		must(t, group.Wait())
+	}
+	clients(40)
+	asked := func() (n int64) {
+		for _, pool := range standing {
+			n += pool.Stat().AcquireCount()
+		}
+		return n
+	}
+	eventually(t, 2*patience, "the replica that stands still is left alone", func() bool {
+		began, before := time.Now(), asked()
+		clients(10) // 180 reads of rows and lists
+		looks := int64(len(readers)) * int64(1+time.Since(began)/(400*time.Millisecond))
+		return asked()-before <= looks
+	})
+	must(t, stack.ResumeReplay(t.Context(), paused))
+	eventually(t, 2*patience, "the replica that goes on is asked again", func() bool {
+		began, before := time.Now(), asked()
+		clients(10)
+		looks := int64(len(readers)) * int64(1+time.Since(began)/(400*time.Millisecond))
+		return asked()-before > 2*looks
+	})
+	for replica := range f.replicas {
+		must(t, stack.PauseReplay(t.Context(), replica))
+	}
+	clients(5) // there is still the primary
+}
+
+// Partitions that have nothing to show at a position are not waited for, however far behind it their checkpoints are.
+func TestIdlePartitionsAreNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	stop := f.worker("one")
+	m := f.modelsWith(withAmpleWait)
+	f.append("tally-idle", added{N: 1})
+	f.append("tally-ignored", noted{})
+	f.appendAll(func(add func(string, es.Fact)) {
+		for i := range 5_000 {
+			add("tally-busy", added{N: i})
+		}
+	})
+	f.expect(m)
+	stop()
+	// As they are when a worker has not yet written down that it has seen nothing more of them.
+	_, err := f.pool.Exec(t.Context(), `UPDATE checkpoints c SET position = coalesce((SELECT max(position) FROM events e WHERE e.partition = c.partition), 0)`)
+	must(t, err)
+	began := time.Now()
+	rows, err := f.rows(m, f.head)
+	must(t, err)
+	if len(rows) != 2 || rows["tally-busy"] != f.sums["tally-busy"] || rows["tally-idle"].Count != 1 {
+		t.Errorf("the list is %+v", rows)
+	}
+	for _, stream := range []string{"tally-idle", "tally-ignored", "tally-never"} {
+		row, err := f.row(m, f.head, stream)
+		if must(t, err); row != f.sums[stream] {
+			t.Errorf("%s is %+v, want %+v", stream, row, f.sums[stream])
+		}
+	}
+	if took := time.Since(began); took > ample/2 {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// What a replica holds against a read may have been mended since: the primary is asked.
+func TestAReplicaIsNotBelievedThatAStreamIsParked(t *testing.T) {
+	t.Parallel()
+	f, stack := setupReplicas(t, 1)
+	f.poison(true)
+	f.worker("one")
+	m := f.modelsWith(withAmpleWait)
+	bad := f.append("tally-bad", added{N: 1, Poison: true})
+	f.awaitStanding(bad, 2)
+	must(t, m.Park(t.Context(), "tally", bad))
+	f.awaitParked(m, bad)
+	var parked *projector.ParkedError
+	eventually(t, patience, "the replica says that it is parked", func() bool {
+		var held bool
+		must(t, f.replicas[0].QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM checkpoints WHERE store = 'postgres' AND held IS NOT NULL)`).Scan(&held))
+		return held
+	})
+	if _, err := f.row(m, bad, "tally-bad"); !errors.As(err, &parked) {
+		t.Errorf("while it is parked: %v", err)
+	}
+	must(t, stack.PauseReplay(t.Context(), 0))
+	f.poison(false)
+	must(t, m.Retry(t.Context(), "tally", bad))
+	f.awaitParked(m, bad)
+	row, err := f.row(m, bad, "tally-bad")
+	if must(t, err); row.Last != bad {
+		t.Errorf("after the retry the row is %+v", row)
+	}
+}
