@@ -3,11 +3,13 @@ package projector_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/internal/es"
@@ -116,6 +118,87 @@ func TestIdlePartitionsAreNotWaitedFor(t *testing.T) {
 	}
 	if took := time.Since(began); took > ample/2 {
 		t.Errorf("it took %v", took)
+	}
+}
+
+// waits are the metrics of a process's reads at positions, by the values of their labels in the order of these: how many there were, the
+// seconds that they waited altogether, and how many gave up.
+func waits(t *testing.T, registry *prometheus.Registry) (reads, seconds, failures map[string]float64) {
+	t.Helper()
+	families, err := registry.Gather()
+	must(t, err)
+	reads, seconds, failures = make(map[string]float64), make(map[string]float64), make(map[string]float64)
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			var labels []string
+			for _, l := range metric.GetLabel() {
+				labels = append(labels, l.GetValue())
+			}
+			key := strings.Join(labels, " ")
+			switch family.GetName() {
+			case "millrace_position_wait_seconds":
+				reads[key], seconds[key] = float64(metric.GetHistogram().GetSampleCount()), metric.GetHistogram().GetSampleSum()
+			case "millrace_position_wait_failures_total":
+				failures[key] = metric.GetCounter().GetValue()
+			}
+		}
+	}
+	return reads, seconds, failures
+}
+
+// A position that is not reached is waited for as long as is allowed, once for all that a query reads, Redis taking its share of it;
+// and the metrics tell for how long, of which model, and why in vain.
+func TestWaitsAreBoundedAndCounted(t *testing.T) {
+	t.Parallel()
+	const wait = 4 * time.Second
+	f := setup(t)
+	stop := f.worker("one")
+	registry := prometheus.NewPedanticRegistry()
+	m := f.modelsWith(func(o *projector.ModelsOptions) { o.Wait, o.Metrics = wait, projector.NewMetrics(registry) })
+	f.fill(100, 10)
+	f.expect(m)
+	if reads, _, failures := waits(t, registry); reads["tally postgres"] == 0 || reads["tally redis"] == 0 || len(failures) > 0 {
+		t.Errorf("before: %v reads, %v failures", reads, failures)
+	}
+	stop()
+	lacking := f.fill(100, 10) // which nobody folds
+	for reason, position := range map[string]int64{"behind": lacking, "log": lacking + 1_000_000} {
+		readsBefore, before, failuresBefore := waits(t, registry)
+		ctx, began := es.WithPosition(t.Context(), position), time.Now()
+		// One query that reads one model, and then another two, or the same again.
+		for i := range 3 {
+			documents, err := m.Documents(ctx, "tally", []projector.DocKey{{Stream: "tally-3", Key: "3"}})
+			must(t, err)
+			if documents[0] != nil {
+				t.Errorf("%s: there is a document at position %d", reason, position)
+			}
+			if took := time.Since(began); i == 0 && (took < wait/8 || took > wait*3/4) {
+				t.Errorf("%s: Redis took %v of %v", reason, took, wait)
+			}
+			err = m.Query(ctx, projector.Need{Projections: []string{"tally"}, Streams: []string{"tally-3"}}, nil)
+			if !errors.Is(err, projector.ErrStale) {
+				t.Errorf("%s: %v, want ErrStale", reason, err)
+			}
+		}
+		if took := time.Since(began); took < wait*3/4 || took > 2*wait {
+			t.Errorf("%s: the query took %v, and may wait %v", reason, took, wait)
+		}
+		reads, seconds, failures := waits(t, registry)
+		for _, store := range []string{"postgres", "redis"} {
+			of, why := "tally "+store, "tally "+reason+" "+store
+			if n := failures[why] - failuresBefore[why]; n != 3 {
+				t.Errorf("%s: %v failures of %s, want 3", reason, n, store)
+			}
+			if n := reads[of] - readsBefore[of]; n != 3 {
+				t.Errorf("%s: %v reads of %s, want 3", reason, n, store)
+			}
+		}
+		if waited := seconds["tally postgres"] - before["tally postgres"]; waited < wait.Seconds()/2 {
+			t.Errorf("%s: the metrics tell of %v s waited for PostgreSQL", reason, waited)
+		}
+		if waited := seconds["tally redis"] - before["tally redis"]; waited < wait.Seconds()/8 {
+			t.Errorf("%s: the metrics tell of %v s waited for Redis", reason, waited)
+		}
 	}
 }
 

@@ -51,15 +51,24 @@ func (m *Models) Query(ctx context.Context, need Need, read func(ctx context.Con
 		}
 	}
 	q := &query{Models: m, need: need, read: read, began: time.Now(), position: es.PositionFrom(ctx)}
-	q.sparing = q.began.Add(m.o.Wait / primaryShare)
-	// The rest of the wait is for documents, which are asked before.
-	waiting, cancel := context.WithTimeout(ctx, m.o.Wait-m.o.Wait/documentsShare)
+	deadline := m.deadline(ctx, q.began)
+	q.sparing = q.began.Add(deadline.Sub(q.began) / primaryShare)
+	waiting, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	err := q.run(ctx, waiting)
 	if q.position > 0 {
 		q.observe(err)
 	}
 	return err
+}
+
+// deadline is until when a read waits that begins now. All reads for one position share the time: a query that reads several
+// models, one after the other, is not to take the longer for each of them.
+func (m *Models) deadline(ctx context.Context, now time.Time) time.Time {
+	if es.PositionFrom(ctx) > 0 {
+		now = es.PositionSince(ctx)
+	}
+	return now.Add(m.o.Wait)
 }
 
 // primaryShare is the part of a wait, a quarter, in which the primary is spared while a replica is only somewhat behind.

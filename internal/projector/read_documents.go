@@ -161,7 +161,7 @@ func (r *documentsRead) run(ctx context.Context) {
 		r.left[n] = append(r.left[n], i)
 	}
 	began := time.Now()
-	waiting, cancel := context.WithTimeout(ctx, m.o.Wait/documentsShare)
+	waiting, cancel := context.WithDeadline(ctx, earlier(began.Add(m.o.Wait/documentsShare), m.deadline(ctx, began)))
 	defer cancel()
 	r.position = es.PositionFrom(ctx)
 	required, err := m.require(waiting, r.position, m.partitionsOf(streams))
@@ -193,6 +193,13 @@ func (r *documentsRead) observe(took time.Duration, logUnknown, behind bool) {
 	case behind:
 		metrics.stale(r.projection, storeRedis, reasonBehind)
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // readOnce reads the partitions that are left, and reports whether any is left that may be there in a moment.
