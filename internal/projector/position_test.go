@@ -202,6 +202,52 @@ func TestWaitsAreBoundedAndCounted(t *testing.T) {
 	}
 }
 
+// A partition that stands still refuses lists that need it, at once, and nobody else: neither reads of other partitions, nor of its
+// own at a position before the event that it stands at.
+func TestReadsBesideAPartitionThatHasStopped(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.worker("one")
+	registry := prometheus.NewPedanticRegistry()
+	m := f.modelsWith(func(o *projector.ModelsOptions) { o.Wait, o.Metrics = ample, projector.NewMetrics(registry) })
+	f.fill(100, 10)
+	f.poison(true)
+	last := f.append("tally-bad", added{N: 1})
+	before := f.append(f.elsewhere("tally-bad"), added{N: 1})
+	bad := f.append("tally-bad", added{N: 2, Poison: true})
+	f.awaitStanding(bad, 2)
+	after := f.append(f.elsewhere("tally-bad"), added{N: 3})
+	began := time.Now()
+	for what, err := range map[string]error{
+		"a list":              func() error { _, err := f.rows(m, after); return err }(),
+		"a list at the event": func() error { _, err := f.rows(m, bad); return err }(),
+	} {
+		if !errors.Is(err, projector.ErrStale) {
+			t.Errorf("%s: %v, want ErrStale", what, err)
+		}
+	}
+	if _, _, failures := waits(t, registry); failures["tally stopped postgres"] != 2 {
+		t.Errorf("the metrics tell of %v", failures)
+	}
+	row, err := f.row(m, after, f.elsewhere("tally-bad"))
+	if must(t, err); row.Last != after {
+		t.Errorf("another partition: %+v", row)
+	}
+	rows, err := f.rows(m, before)
+	if must(t, err); rows["tally-bad"].Last != last || rows[f.elsewhere("tally-bad")].Last < before {
+		t.Errorf("before the event the list is %+v", rows)
+	}
+	row, err = f.row(m, before, "tally-bad")
+	if must(t, err); row.Last != last {
+		t.Errorf("its own stream, before the event: %+v", row)
+	}
+	if took := time.Since(began); took > ample/2 {
+		t.Errorf("it took %v", took)
+	}
+	f.poison(false)
+	f.expect(m)
+}
+
 // What a replica holds against a read may have been mended since: the primary is asked.
 func TestAReplicaIsNotBelievedThatAStreamIsParked(t *testing.T) {
 	t.Parallel()
