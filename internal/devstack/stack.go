@@ -170,25 +170,26 @@ func (s *Stack) startPostgres(ctx context.Context) error {
 	if err := primary.prepare(ctx, s.primary.portNumber()); err != nil {
 		return err
 	}
+	// One copy after the other: the checkpoint that begins a copy may remove the part of the log that another one has just
+	// begun with, and has not reserved yet.
+	for _, server := range s.replicas {
+		if err := s.copyIfMissing(ctx, server.flavor.(*postgresServer)); err != nil {
+			return err
+		}
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, server := range s.replicas {
-		group.Go(func() error { return s.startReplica(ctx, server) })
+		group.Go(func() error { return server.Start(ctx) })
 	}
 	return group.Wait()
 }
 
-func (s *Stack) startReplica(ctx context.Context, server *Server) error {
-	replica := server.flavor.(*postgresServer)
+func (s *Stack) copyIfMissing(ctx context.Context, replica *postgresServer) error {
 	missing, err := replica.needsCopy(ctx)
-	if err != nil {
+	if err != nil || !missing {
 		return err
 	}
-	if missing {
-		if err := replica.copyPrimary(ctx, &logFile{path: s.dir.join("log", "basebackup.log")}); err != nil {
-			return err
-		}
-	}
-	return server.Start(ctx)
+	return replica.copyPrimary(ctx, &logFile{path: s.dir.join("log", "basebackup.log")})
 }
 
 // superviseAll starts one supervisor a child. They outlive the context of the start and end with Stop.

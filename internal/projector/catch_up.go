@@ -230,6 +230,9 @@ func (c *catchUp) foldApart(ctx context.Context, p *part, events []es.Event) err
 				return failed
 			}
 			if !inherited {
+				if err := c.stepUpTo(ctx, p, &events[0]); err != nil {
+					return err
+				}
 				c.stop(ctx, p, &events[0], err)
 				return nil
 			}
@@ -252,6 +255,20 @@ func (c *catchUp) advance(ctx context.Context, p *part, m move) {
 			c.logger.WarnContext(ctx, "projection failure not yet struck off", "error", err) // load does it
 		}
 	}
+}
+
+// stepUpTo moves a partition's mark to right before the event that it is going to stand at. Without that nothing tells readers at
+// an earlier position, behind the last event that was applied, that the partition lacks nothing that they ask for.
+func (c *catchUp) stepUpTo(ctx context.Context, p *part, e *es.Event) error {
+	m := p.stands()
+	if m.to = e.Position - 1; m.to <= m.from {
+		return nil
+	}
+	if err := c.store.apply(ctx, []move{m}, nil, true); err != nil {
+		return err
+	}
+	c.advance(ctx, p, m)
+	return nil
 }
 
 // stop leaves the partition standing at an event until the next attempt.

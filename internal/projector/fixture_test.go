@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/millrace/millrace/internal/devstack"
 	"github.com/millrace/millrace/internal/devstack/stacktest"
 	"github.com/millrace/millrace/internal/es"
 	"github.com/millrace/millrace/internal/feed"
@@ -148,6 +149,13 @@ func setup(t testing.TB) *fixture {
 	return setupOn(t, env.DatabaseURL, env.ReplicaURLs, env.RedisURL)
 }
 
+// setupReplicas is setup with servers of its own, and so many replicas.
+func setupReplicas(t testing.TB, replicas int) (*fixture, *devstack.Stack) {
+	t.Helper()
+	stack := stacktest.Private(t, stacktest.WithReplicas(replicas))
+	return setupOn(t, stack.PostgresURL(), stack.ReplicaURLs(), stack.RedisURL()), stack
+}
+
 func setupOn(t testing.TB, databaseURL string, replicaURLs []string, redisURL string) *fixture {
 	t.Helper()
 	f := &fixture{
@@ -248,17 +256,47 @@ func (f *fixture) worker(id string, projections ...projector.Projection) (stop f
 
 func (f *fixture) models(projections ...projector.Projection) *projector.Models {
 	f.t.Helper()
-	if len(projections) == 0 {
-		projections = []projector.Projection{tallyProjection(f.info, 1)}
-	}
-	m, err := projector.NewModels(projector.ModelsOptions{
-		Primary: f.pool, Replicas: f.replicas, Redis: f.redis, Feed: f.feed, Info: f.info,
-		Projections: projections, Logger: testLogger(f.t),
+	return f.modelsWith(func(o *projector.ModelsOptions) {
+		if len(projections) > 0 {
+			o.Projections = projections
+		}
 	})
+}
+
+// modelsWith returns models that run until the test ends, with other options than the fixture's own.
+func (f *fixture) modelsWith(change func(*projector.ModelsOptions)) *projector.Models {
+	f.t.Helper()
+	o := projector.ModelsOptions{
+		Primary: f.pool, Replicas: f.replicas, Redis: f.redis, Feed: f.feed, Info: f.info,
+		Projections: []projector.Projection{tallyProjection(f.info, 1)}, Logger: testLogger(f.t),
+	}
+	change(&o)
+	m, err := projector.NewModels(o)
 	must(f.t, err)
 	background(f.t, m.Run)
 	return m
 }
+
+// process returns the models of a process of its own, which learns of the log by a feed of its own and has connections
+// of its own to the replicas.
+func (f *fixture) process(change func(*projector.ModelsOptions)) *projector.Models {
+	f.t.Helper()
+	follow := feed.New(feed.Options{Log: f.log, Info: f.info, Codec: codec, Logger: testLogger(f.t)})
+	background(f.t, follow.Run)
+	var replicas []*pgxpool.Pool
+	for _, r := range f.replicas {
+		replicas = append(replicas, connect(f.t, r.Config().ConnString()))
+	}
+	return f.modelsWith(func(o *projector.ModelsOptions) {
+		o.Feed, o.Replicas = follow, replicas
+		change(o)
+	})
+}
+
+// ample is a wait that no read needs where a server has what it asks for, however slow the machine is.
+const ample = 30 * time.Second
+
+func withAmpleWait(o *projector.ModelsOptions) { o.Wait = ample }
 
 // append puts events at the end of the log, in one commit, and returns the position of the last.
 func (f *fixture) append(stream string, facts ...es.Fact) int64 {
@@ -361,6 +399,31 @@ func (f *fixture) document(m *projector.Models, position int64, stream string) *
 	var t tally
 	must(f.t, json.Unmarshal(documents[0], &t))
 	return &t
+}
+
+// shows reads a stream in every way, at the position of its last event, and returns an error if it does not show just what was appended.
+func (f *fixture) shows(m *projector.Models, position int64, stream string) error {
+	f.mu.Lock()
+	want := f.sums[stream]
+	f.mu.Unlock()
+	row, err := f.row(m, position, stream)
+	if err != nil {
+		return err
+	}
+	if row != want {
+		return fmt.Errorf("at position %d the row of %s is %+v, want %+v", position, stream, row, want)
+	}
+	if d := f.document(m, position, stream); d != nil && *d != want {
+		return fmt.Errorf("at position %d the document of %s is %+v, want %+v", position, stream, *d, want)
+	}
+	rows, err := f.rows(m, position)
+	if err != nil {
+		return err
+	}
+	if rows[stream] != want {
+		return fmt.Errorf("at position %d the list shows %s as %+v, want %+v", position, stream, rows[stream], want)
+	}
+	return nil
 }
 
 // expect compares both stores with what was appended.

@@ -17,7 +17,7 @@ type Metrics struct {
 	position     *prometheus.GaugeVec
 	owned        *prometheus.GaugeVec
 	waits        *prometheus.HistogramVec
-	stale        *prometheus.CounterVec
+	stales       *prometheus.CounterVec
 }
 
 // NewMetrics registers the figures.
@@ -48,14 +48,15 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "millrace_projection_partitions", Help: "Partitions of the projection that this worker has.",
 		}, []string{"projection"}),
 		waits: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "millrace_position_wait_seconds", Help: "Time that reads waited for a model to reach their position.",
+			Name: "millrace_position_wait_seconds", Help: "Time that reads at a position took to find that the model has come so far, or to give up.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 13),
-		}, []string{"store"}),
-		stale: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "millrace_position_wait_failures_total", Help: "Reads whose model did not reach their position in time.",
-		}, []string{"store"}),
+		}, store),
+		stales: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "millrace_position_wait_failures_total",
+			Help: "Reads at a position that gave up: of PostgreSQL they were answered STALE, of Redis they went on to PostgreSQL.",
+		}, append(store, "reason")),
 	}
-	r.MustRegister(m.batchEvents, m.batchSeconds, m.failures, m.stopped, m.parked, m.position, m.owned, m.waits, m.stale)
+	r.MustRegister(m.batchEvents, m.batchSeconds, m.failures, m.stopped, m.parked, m.position, m.owned, m.waits, m.stales)
 	return m
 }
 
@@ -111,12 +112,22 @@ func (m *Metrics) partitions(projection string, n int) {
 	}
 }
 
-func (m *Metrics) waited(store string, took time.Duration, reached bool) {
-	if m == nil {
-		return
+// Why reads at a position give up.
+const (
+	reasonBehind  = "behind"  // the model did not come so far in time
+	reasonStopped = "stopped" // a partition that a list needs stands still at an event that cannot be applied
+	reasonParked  = "parked"  // the stream asked for is parked
+	reasonLog     = "log"     // the process did not hear of the position in time: of a log that is behind, or that has no such position
+)
+
+func (m *Metrics) waited(projection, store string, took time.Duration) {
+	if m != nil {
+		m.waits.WithLabelValues(projection, store).Observe(took.Seconds())
 	}
-	m.waits.WithLabelValues(store).Observe(took.Seconds())
-	if !reached {
-		m.stale.WithLabelValues(store).Inc()
+}
+
+func (m *Metrics) stale(projection, store, reason string) {
+	if m != nil {
+		m.stales.WithLabelValues(projection, store, reason).Inc()
 	}
 }

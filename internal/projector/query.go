@@ -51,15 +51,28 @@ func (m *Models) Query(ctx context.Context, need Need, read func(ctx context.Con
 		}
 	}
 	q := &query{Models: m, need: need, read: read, began: time.Now(), position: es.PositionFrom(ctx)}
-	// The rest of the wait is for documents, which are asked before.
-	waiting, cancel := context.WithTimeout(ctx, m.o.Wait-m.o.Wait/documentsShare)
+	deadline := m.deadline(ctx, q.began)
+	q.sparing = q.began.Add(deadline.Sub(q.began) / primaryShare)
+	waiting, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	err := q.run(ctx, waiting)
 	if q.position > 0 {
-		m.o.Metrics.waited(storePostgres, q.waited, !errors.Is(err, ErrStale))
+		q.observe(err)
 	}
 	return err
 }
+
+// deadline is until when a read waits that begins now. All reads for one position share the time: a query that reads several
+// models, one after the other, is not to take the longer for each of them.
+func (m *Models) deadline(ctx context.Context, now time.Time) time.Time {
+	if es.PositionFrom(ctx) > 0 {
+		now = es.PositionSince(ctx)
+	}
+	return now.Add(m.o.Wait)
+}
+
+// primaryShare is the part of a wait, a quarter, in which the primary is spared while a replica is only somewhat behind.
+const primaryShare = 4
 
 // query is one call of Query.
 type query struct {
@@ -69,18 +82,23 @@ type query struct {
 	position int64
 	required requirement
 	began    time.Time
+	sparing  time.Time // until then the primary is spared
 	waited   time.Duration
-	unknown  int // how often a table was not found
+	late     []string // projections that were not as far as needed in the last snapshot
+	unknown  int      // how often a table was not found
 }
 
-// errBehind says that the server's snapshot does not show what is needed.
-var errBehind = errors.New("behind")
-
-// errBuilding says that a model has no live generation in the server's snapshot.
-var errBuilding = fmt.Errorf("%w: being built", errBehind)
-
-// errStopped says that a partition that a list needs stands still.
-var errStopped = errors.New("stopped")
+// Why a server, or all of them, cannot answer.
+var (
+	// errBehind says that the server's snapshot does not show what is needed.
+	errBehind = errors.New("it took too long")
+	// errBuilding says that a model has no live generation in the server's snapshot.
+	errBuilding = errors.New("it is still being built")
+	// errStopped says that a partition that a list needs stands still.
+	errStopped = errors.New("a partition has stopped")
+	// errLogUnknown says that this process does not know the log up to the position.
+	errLogUnknown = errors.New("the log is not known that far")
+)
 
 // ParkedError says that the stream that a read asks for is parked in a model: the model shows it as it was before Position,
 // and the read has to show more. It wraps [ErrStale]; asking again does not help until an operator has retried it.
@@ -101,8 +119,8 @@ type errRead struct{ err error }
 
 func (e *errRead) Error() string { return e.err.Error() }
 
-func (q *query) stale(why string) error {
-	return fmt.Errorf("projector: %s at position %d: %s: %w", strings.Join(q.need.Projections, ", "), q.position, why, ErrStale)
+func (q *query) stale(why error) error {
+	return fmt.Errorf("projector: %s at position %d: %w: %w", strings.Join(q.need.Projections, ", "), q.position, why, ErrStale)
 }
 
 func (q *query) run(ctx, waiting context.Context) error {
@@ -112,59 +130,101 @@ func (q *query) run(ctx, waiting context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return q.stale("the log is not known that far")
+		return q.stale(errLogUnknown)
 	}
 	pause := backoff{first: time.Millisecond, most: 20 * time.Millisecond}
-	var failed error
 	for {
-		behind, stopped, why := false, false, "it took too long"
-		failed = nil
-		for _, s := range q.inTurn() {
-			// While a replica is only somewhat behind the primary is spared.
-			if behind && !stopped && s == q.primary && time.Since(q.began) < q.o.Wait/4 {
-				continue
-			}
-			err := q.attempt(ctx, s)
-			var own *errRead
-			var parked *ParkedError
-			switch {
-			case err == nil:
-				return nil
-			case errors.As(err, &own):
-				return own.err
-			case errors.As(err, &parked):
-				return parked
-			case ctx.Err() != nil:
-				return ctx.Err()
-			case errors.Is(err, errStopped):
-				if s == q.primary {
-					return q.stale("a partition has stopped")
-				}
-				stopped = true // it may go on already: the primary knows
-			case errors.Is(err, errBehind):
-				behind = true
-				stopped = stopped && s != q.primary
-				if errors.Is(err, errBuilding) {
-					why = "it is still being built"
-				}
-			default:
-				s.failed()
-				failed = errors.Join(failed, fmt.Errorf("%s: %w", s.name, err))
-			}
-		}
-		if stopped { // and the primary does not answer
-			return q.stale("a partition has stopped")
-		}
-		if !behind && failed != nil {
-			return fmt.Errorf("projector: reading %s: %w", strings.Join(q.need.Projections, ", "), failed)
+		err := q.ask(ctx)
+		if !errors.Is(err, errBehind) && !errors.Is(err, errBuilding) {
+			return err
 		}
 		pause.pause(waiting)
 		if waiting.Err() != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return q.stale(why)
+			return q.stale(err)
 		}
+	}
+}
+
+// ask asks one server after the other until one answers. It returns [errBehind] or [errBuilding] where it is worth to ask again.
+func (q *query) ask(ctx context.Context) error {
+	var behind, standing, failed error
+	for _, s := range q.inTurn() {
+		if s == q.primary && behind != nil && standing == nil && time.Now().Before(q.sparing) {
+			return behind
+		}
+		err := q.attempt(ctx, s)
+		var own *errRead
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &own):
+			return own.err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, ErrStale): // it stands still
+			if s == q.primary {
+				return err
+			}
+			standing = err // what a replica tells of the past may be mended: the primary knows
+		case errors.Is(err, errBehind), errors.Is(err, errBuilding):
+			if s == q.primary {
+				return err // nobody has more
+			}
+			behind = err
+		default:
+			s.failed()
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.name, err))
+		}
+	}
+	switch { // the primary does not answer
+	case standing != nil:
+		return standing
+	case behind != nil:
+		return behind
+	default:
+		return fmt.Errorf("projector: reading %s: %w", strings.Join(q.need.Projections, ", "), failed)
+	}
+}
+
+// observe tells the metrics how a read at a position has ended.
+func (q *query) observe(err error) {
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrStale):
+		q.waited = time.Since(q.began)
+	default:
+		return // of a read that was given up, or that no server answered, nothing is known
+	}
+	for _, name := range q.need.Projections {
+		q.o.Metrics.waited(name, storePostgres, q.waited)
+	}
+	if err == nil {
+		return
+	}
+	late := q.late
+	if len(late) == 0 {
+		late = q.need.Projections
+	}
+	for _, name := range late {
+		q.o.Metrics.stale(name, storePostgres, reasonOf(err))
+	}
+}
+
+// reasonOf is what metrics call the reason for an error that wraps ErrStale.
+func reasonOf(err error) string {
+	_, parked := errors.AsType[*ParkedError](err)
+	switch {
+	case parked:
+		return reasonParked
+	case errors.Is(err, errStopped):
+		return reasonStopped
+	case errors.Is(err, errLogUnknown):
+		return reasonLog
+	default:
+		return reasonBehind
 	}
 }
 
@@ -229,8 +289,9 @@ const (
 // begin opens the snapshot and finds the schemas in it, in one round trip.
 func (q *query) begin(ctx context.Context, conn *pgxpool.Conn) (map[string]string, error) {
 	schemas := make(map[string]string, len(q.need.Projections))
-	behind, stopped := false, false
+	stopped := false
 	var parked *ParkedError
+	q.late = nil
 	b := &pgx.Batch{}
 	b.Queue(beginSnapshot)
 	args := []any{q.need.Projections, q.versions(q.need.Projections), q.o.Info.ID, q.o.Info.Epoch}
@@ -251,27 +312,36 @@ func (q *query) begin(ctx context.Context, conn *pgxpool.Conn) (map[string]strin
 		_, err := pgx.ForEachRow(rows, []any{&name, &number, &isBehind, &isStopped, &parkedAt}, func() error {
 			if parkedAt > 0 && parkedAt <= q.position {
 				parked = &ParkedError{Projection: name, Stream: q.need.Streams[0], Position: parkedAt}
+				isBehind = true
 			}
 			schemas[name] = schemaName(name, number)
-			behind, stopped = behind || isBehind, stopped || isStopped
+			stopped = stopped || isStopped
+			if isBehind {
+				q.late = append(q.late, name)
+			}
 			return nil
 		})
 		return err
 	})
 	if err := conn.SendBatch(ctx, b).Close(); err != nil {
 		if sqlState(err) == undefinedTable { // a replica that has not heard of the control tables yet
-			return nil, errBehind
+			return nil, errBuilding
 		}
 		return nil, err
+	}
+	for _, name := range q.need.Projections {
+		if _, live := schemas[name]; !live {
+			q.late = append(q.late, name)
+		}
 	}
 	switch {
 	case parked != nil:
 		return nil, parked
 	case stopped && len(q.need.Streams) == 0:
-		return nil, errStopped
+		return nil, q.stale(errStopped)
 	case len(schemas) < len(q.need.Projections):
 		return nil, errBuilding
-	case behind:
+	case len(q.late) > 0:
 		return nil, errBehind
 	}
 	return schemas, nil

@@ -30,11 +30,13 @@ type documentReader struct {
 	downUntil atomic.Int64              // Unix nanoseconds
 }
 
-// knownGeneration is the live generation of a projection as it was last looked up.
+// knownGeneration is a generation of a projection as it was last looked up.
 type knownGeneration struct {
 	number     int
+	switchedAt time.Time // when readers began to see it, or to see another one instead
 	keys       redisKeys
-	remembered []int64 // by partition: as far as Redis is known to have come
+	remembered []int64          // by partition: as far as Redis is known to have come
+	before     *knownGeneration // of the live one: the one that readers saw before, which workers feed too; nil: none
 }
 
 func (d *documentReader) init(m *Models) {
@@ -47,44 +49,70 @@ func (d *documentReader) init(m *Models) {
 	}
 }
 
-// refresh looks up the live generations of models with documents.
+// refresh looks up the generations of models with documents. The primary is asked first: it knows of a switch before replicas
+// do, and two of these at different lags would take readers from the one generation to the other and back.
 func (d *documentReader) refresh(ctx context.Context) error {
 	m := d.models
 	found := make(map[string]*knownGeneration)
-	err := m.onServers(ctx, m.inTurn(), func(ctx context.Context, s *server) error {
-		clear(found)
-		rows, err := s.pool.Query(ctx, `SELECT p.name, p.generation, c.partition, c.position
-			FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
-			JOIN projections p ON p.name = needed.name AND p.version = needed.version AND p.status = 'live'
-			JOIN checkpoints c ON c.projection = p.name AND c.generation = p.generation AND c.store = 'redis'
-			WHERE (p.log_id, p.log_epoch) = ($3::uuid, $4)`,
-			m.projectionNames(), m.versions(m.projectionNames()), m.o.Info.ID, m.o.Info.Epoch)
-		if err != nil {
-			return err
-		}
-		var name string
-		var number, partition int
-		var position int64
-		_, err = pgx.ForEachRow(rows, []any{&name, &number, &partition, &position}, func() error {
-			g := found[name]
-			if g == nil {
-				g = &knownGeneration{
-					number: number, keys: newRedisKeys(m.o.Info, name, number), remembered: make([]int64, m.o.Info.Partitions),
-				}
-				found[name] = g
-			}
-			if partition < len(g.remembered) {
-				g.remembered[partition] = position
-			}
-			return nil
-		})
+	present := false
+	err := m.onServers(ctx, m.primaryFirst(), func(ctx context.Context, s *server) (err error) {
+		present = s == m.primary
+		found, err = d.lookUp(ctx, s)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("projector: reading the live generations: %w", err)
 	}
+	if known := d.known.Load(); known != nil && !present {
+		for name, g := range *known {
+			if other := found[name]; other == nil || other.switchedAt.Before(g.switchedAt) {
+				found[name] = g // the replica has not heard of it yet
+			}
+		}
+	}
 	d.known.Store(&found)
 	return nil
+}
+
+// lookUp returns what one server says.
+func (d *documentReader) lookUp(ctx context.Context, s *server) (map[string]*knownGeneration, error) {
+	m := d.models
+	rows, err := s.pool.Query(ctx, `SELECT p.name, p.generation, p.status, p.switched_at, c.partition, c.position
+		FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
+		JOIN projections p ON p.name = needed.name AND p.version = needed.version AND p.status IN ('live', 'previous')
+		JOIN checkpoints c ON c.projection = p.name AND c.generation = p.generation AND c.store = 'redis'
+		WHERE (p.log_id, p.log_epoch) = ($3::uuid, $4)`,
+		m.projectionNames(), m.versions(m.projectionNames()), m.o.Info.ID, m.o.Info.Epoch)
+	if err != nil {
+		return nil, err
+	}
+	live, previous := make(map[string]*knownGeneration), make(map[string]*knownGeneration)
+	var name, status string
+	var number, partition int
+	var position int64
+	var switchedAt time.Time
+	_, err = pgx.ForEachRow(rows, []any{&name, &number, &status, &switchedAt, &partition, &position}, func() error {
+		of := live
+		if status == statusPrevious {
+			of = previous
+		}
+		g := of[name]
+		if g == nil {
+			g = &knownGeneration{
+				number: number, switchedAt: switchedAt, keys: newRedisKeys(m.o.Info, name, number),
+				remembered: make([]int64, m.o.Info.Partitions),
+			}
+			of[name] = g
+		}
+		if partition < len(g.remembered) {
+			g.remembered[partition] = position
+		}
+		return nil
+	})
+	for name, g := range live {
+		g.before = previous[name]
+	}
+	return live, err
 }
 
 func (d *documentReader) generation(projection string) *knownGeneration {
@@ -119,57 +147,98 @@ type documentsRead struct {
 	answers    []json.RawMessage
 	position   int64
 	required   map[int]int64 // by partition
+	left       map[int][]int // by partition: indexes of the keys that are neither answered nor given up
+	reached    bool          // a partition has been read as far as required
 }
 
 func (r *documentsRead) run(ctx context.Context) {
 	m := r.models
-	byPartition := make(map[int][]int) // indexes of keys
+	r.left = make(map[int][]int)
 	streams := make([]string, len(r.keys))
 	for i, k := range r.keys {
 		streams[i] = k.Stream
 		n := es.PartitionOf(k.Stream, m.o.Info.Partitions)
-		byPartition[n] = append(byPartition[n], i)
+		r.left[n] = append(r.left[n], i)
 	}
 	began := time.Now()
-	waiting, cancel := context.WithTimeout(ctx, m.o.Wait/documentsShare)
+	waiting, cancel := context.WithDeadline(ctx, earlier(began.Add(m.o.Wait/documentsShare), m.deadline(ctx, began)))
 	defer cancel()
 	r.position = es.PositionFrom(ctx)
 	required, err := m.require(waiting, r.position, m.partitionsOf(streams))
+	behind := false
 	if err == nil {
 		r.required = make(map[int]int64, len(required.partitions))
 		for i, n := range required.partitions {
 			r.required[int(n)] = required.positions[i]
 		}
 		pause := backoff{first: time.Millisecond, most: 20 * time.Millisecond}
-		for {
-			behind := r.readOnce(waiting, byPartition)
-			if !behind || waiting.Err() != nil {
-				break
-			}
+		for behind = r.readOnce(ctx); behind && waiting.Err() == nil; behind = r.readOnce(ctx) {
 			pause.pause(waiting)
 		}
 	}
-	if r.position > 0 {
-		m.o.Metrics.waited(storeRedis, time.Since(began), waiting.Err() == nil)
+	if r.position > 0 && ctx.Err() == nil {
+		r.observe(time.Since(began), err != nil, behind)
 	}
 }
 
-// readOnce reads the partitions in byPartition, takes those away that are answered, and reports whether any is left
-// that may be there in a moment.
-func (r *documentsRead) readOnce(ctx context.Context, byPartition map[int][]int) (behind bool) {
+// observe tells the metrics how a read at a position has ended. Where Redis could not be asked there is nothing to tell.
+func (r *documentsRead) observe(took time.Duration, logUnknown, behind bool) {
+	metrics := r.models.o.Metrics
+	if logUnknown || behind || r.reached {
+		metrics.waited(r.projection, storeRedis, took)
+	}
+	switch {
+	case logUnknown:
+		metrics.stale(r.projection, storeRedis, reasonLog)
+	case behind:
+		metrics.stale(r.projection, storeRedis, reasonBehind)
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// readOnce reads the partitions that are left, and reports whether any is left that may be there in a moment.
+//
+// What this process has shown of a partition counts over all generations. One that readers have just been switched to stands
+// where it was folded to until workers find it, and the one before has gone on in Redis, where a switch locks nothing: until the
+// new one has come so far, the partition is read from the other.
+func (r *documentsRead) readOnce(ctx context.Context) (behind bool) {
 	g := r.generation(r.projection)
 	if g == nil || time.Now().UnixNano() < r.downUntil.Load() {
 		return false
 	}
-	highest := r.highest[r.projection]
-	floor := make(map[int]int64, len(byPartition))
-	commands := make(map[int]*redis.SliceCmd, len(byPartition))
+	shown := make(map[int]int64, len(r.left)) // what others see while this read is under way must not count against it
+	for n := range r.left {
+		shown[n] = r.highest[r.projection][n].Load()
+	}
+	past, behind := r.readFrom(ctx, g, shown, r.left)
+	if g.before != nil && len(past) > 0 {
+		var late bool
+		past, late = r.readFrom(ctx, g.before, shown, past)
+		behind = behind || late
+	}
+	for n := range past {
+		delete(r.left, n)
+	}
+	return behind
+}
+
+// readFrom reads partitions of a generation, and takes those that are answered away from what is left. It returns those that show
+// less than was shown or is remembered, which is as good as nothing, and whether there are others that have not come as far as
+// required.
+func (r *documentsRead) readFrom(
+	ctx context.Context, g *knownGeneration, shown map[int]int64, asked map[int][]int,
+) (past map[int][]int, behind bool) {
+	commands := make(map[int]*redis.SliceCmd, len(asked))
 	asking, cancel := context.WithTimeout(ctx, documentTimeout)
 	defer cancel()
 	_, err := r.models.o.Redis.Pipelined(asking, func(p redis.Pipeliner) error {
-		for n, indexes := range byPartition {
-			// What others see while this read is under way must not count against it.
-			floor[n] = max(g.remembered[n], highest[n].Load())
+		for n, indexes := range asked {
 			fields := make([]string, 0, len(indexes)+1)
 			fields = append(fields, checkpointField)
 			for _, i := range indexes {
@@ -183,6 +252,7 @@ func (r *documentsRead) readOnce(ctx context.Context, byPartition map[int][]int)
 		r.models.o.Logger.WarnContext(ctx, "Redis cannot answer; reading PostgreSQL instead", "error", err)
 		r.downUntil.Store(time.Now().Add(leftAlone).UnixNano())
 	}
+	past = make(map[int][]int)
 	for n, c := range commands {
 		values, err := c.Result()
 		if err != nil {
@@ -190,26 +260,31 @@ func (r *documentsRead) readOnce(ctx context.Context, byPartition map[int][]int)
 		}
 		text, _ := values[0].(string)
 		at, err := parseMark(text)
-		if text == "" || err != nil || at.position < floor[n] { // lost, and being read again: as good as absent
-			delete(byPartition, n)
-			continue
-		}
-		if at.position < r.required[n] {
+		switch {
+		case text == "" || err != nil || at.position < max(shown[n], g.remembered[n]):
+			past[n] = asked[n]
+		case at.position < r.required[n]:
 			behind = true
-			continue
+		default:
+			raise(&r.highest[r.projection][n], at.position)
+			r.reached = true
+			r.answer(asked[n], values[1:], at)
+			delete(r.left, n)
 		}
-		raise(&highest[n], at.position)
-		for k, i := range byPartition[n] {
-			if from, held := at.held[r.keys[i].Stream]; held && from <= r.position {
-				continue // parked before what is asked for
-			}
-			if document, ok := values[k+1].(string); ok {
-				r.answers[i] = json.RawMessage(document)
-			}
-		}
-		delete(byPartition, n)
 	}
-	return behind
+	return past, behind
+}
+
+// answer takes over the documents of the keys with these indexes, read at a mark.
+func (r *documentsRead) answer(indexes []int, documents []any, at mark) {
+	for k, i := range indexes {
+		if from, held := at.held[r.keys[i].Stream]; held && from <= r.position {
+			continue // parked before what is asked for
+		}
+		if document, ok := documents[k].(string); ok {
+			r.answers[i] = json.RawMessage(document)
+		}
+	}
 }
 
 func raise(v *atomic.Int64, to int64) {

@@ -71,6 +71,7 @@ type options struct {
 	settings migrations.Settings
 	empty    bool
 	noNATS   bool
+	replicas int
 }
 
 // WithSettings creates the log with other settings than a partition count, currency and time zone of its own choice
@@ -82,6 +83,10 @@ func WithEmptyDatabase() Option { return func(o *options) { o.empty = true } }
 
 // WithoutNATS leaves the NATS server out.
 func WithoutNATS() Option { return func(o *options) { o.noNATS = true } }
+
+// WithReplicas gives the servers of Private so many replicas instead of one. The servers that New hands out are shared, and
+// have one.
+func WithReplicas(n int) Option { return func(o *options) { o.replicas = n } }
 
 // shared is the stack that the tests of this process use.
 var shared struct {
@@ -195,7 +200,9 @@ func Private(t testing.TB, opts ...Option) *devstack.Stack {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
-	stack, err := devstack.Start(ctx, devstack.Options{Dir: t.TempDir(), Log: quiet(), PostgresSettings: testSettings()})
+	stack, err := devstack.Start(ctx, devstack.Options{
+		Dir: t.TempDir(), Log: quiet(), Replicas: o.replicas, PostgresSettings: testSettings(),
+	})
 	if err != nil {
 		t.Fatalf("stacktest: %v", err)
 	}
