@@ -3,6 +3,7 @@ package feed_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -216,9 +217,54 @@ func TestEndsAgreeWithTheLog(t *testing.T) {
 			t.Fatalf("the head is %d instead of %d", head, wantHead)
 		}
 		for p := range want {
-			if ends[p] != want[p] || f.PartitionEnd(p) != want[p].Position {
+			if ends[p] != want[p] {
 				t.Fatalf("partition %d ends at %v instead of %v", p, ends[p], want[p])
 			}
+		}
+	}
+}
+
+// What lay in the log before counts as wanted; of what comes then only what is.
+func TestLastOf(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.log.MustAppend(t, 200)
+	_, before, err := b.log.PartitionEnds(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := b.startFeed(t)
+	<-f.Ready()
+	want := make([]int64, len(before))
+	for p := range before {
+		want[p] = before[p].Position
+	}
+	for round := range 20 {
+		events := b.log.Events(50)
+		for i := range events {
+			if i%3 == round%3 {
+				events[i].Type = "note.wanted"
+				want[events[i].Partition] = events[i].Position
+			}
+		}
+		if err := b.log.Commit(t.Context(), events); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.WaitFor(t.Context(), events[49].Position); err != nil {
+			t.Fatal(err)
+		}
+		got := f.LastOf(func(eventType string) bool { return eventType == "note.wanted" })
+		if !slices.Equal(got, want) {
+			t.Fatalf("the last wanted events are at %v, want %v", got, want)
+		}
+	}
+	_, ends, err := b.log.PartitionEnds(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p, last := range f.LastOf(func(string) bool { return true }) {
+		if last != ends[p].Position {
+			t.Errorf("partition %d ends at %d, want %d", p, last, ends[p].Position)
 		}
 	}
 }

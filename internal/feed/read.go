@@ -18,14 +18,21 @@ func (f *Feed) Head() int64 {
 	return f.window.head
 }
 
-// PartitionEnd returns the position of the last event of a partition at or below Head, 0 if there is none.
-func (f *Feed) PartitionEnd(partition int) int64 {
+// LastOf returns, by partition, the position at or below Head of the last event of a wanted type, 0 if there is none. Of what was
+// in the log before the feed began no types are known: the last one of it counts as wanted.
+func (f *Feed) LastOf(wanted func(eventType string) bool) []int64 {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	if partition < 0 || partition >= len(f.window.ends) {
-		return 0
+	positions := slices.Clone(f.window.before)
+	for eventType, last := range f.window.last {
+		if !wanted(eventType) {
+			continue
+		}
+		for n, position := range last {
+			positions[n] = max(positions[n], position)
+		}
 	}
-	return f.window.ends[partition].Position
+	return positions
 }
 
 // Ends returns Head and the last event of every partition at or below it, all of the same moment.

@@ -16,6 +16,8 @@ type window struct {
 	bytes    int
 	maxBytes int
 	ends     []postgres.PartitionEnd
+	before   []int64            // by partition: where it ended when the window was empty
+	last     map[string][]int64 // by type and partition: the position of the last event that was added
 }
 
 func newWindow(events, bytes, partitions int) window {
@@ -24,6 +26,8 @@ func newWindow(events, bytes, partitions int) window {
 		first:    1,
 		maxBytes: bytes,
 		ends:     make([]postgres.PartitionEnd, partitions),
+		before:   make([]int64, partitions),
+		last:     make(map[string][]int64),
 	}
 }
 
@@ -31,6 +35,10 @@ func newWindow(events, bytes, partitions int) window {
 func (w *window) start(head int64, ends []postgres.PartitionEnd) {
 	w.first, w.head = head+1, head
 	copy(w.ends, ends)
+	for n := range w.ends {
+		w.before[n] = w.ends[n].Position
+	}
+	clear(w.last)
 }
 
 func (w *window) at(position int64) *es.Event { return &w.ring[position%int64(len(w.ring))] }
@@ -63,6 +71,12 @@ func (w *window) check(e *es.Event) error {
 func (w *window) add(e es.Event) {
 	w.head++
 	w.ends[e.Partition] = postgres.PartitionEnd{Position: e.Position, Ordinal: e.Ordinal}
+	last := w.last[e.Type]
+	if last == nil {
+		last = make([]int64, len(w.ends))
+		w.last[e.Type] = last
+	}
+	last[e.Partition] = e.Position
 	w.bytes += size(&e)
 	for w.first < w.head && (w.head-w.first >= int64(len(w.ring)) || w.bytes > w.maxBytes) {
 		oldest := w.at(w.first)

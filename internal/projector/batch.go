@@ -48,9 +48,13 @@ func (e *undecodableError) Unwrap() error { return e.err }
 
 // pick appends the wanted events to into. Its error is a fault.
 func (f *filter) pick(into, events []es.Event) ([]es.Event, error) {
+	last, wanted := "", false
 	for i := range events {
 		e := &events[i]
-		if !f.wants(e.Type) {
+		if e.Type != last { // the events of a command are often alike
+			last, wanted = e.Type, f.wants(e.Type)
+		}
+		if !wanted {
 			continue
 		}
 		if e.Fact == nil {

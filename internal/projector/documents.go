@@ -21,7 +21,7 @@ type Redis struct {
 // an event; doc is nil where there is none yet, and a nil result deletes it. Fold may change doc and return it.
 func Documents[D any](key func(e *es.Event) string, fold func(doc *D, e *es.Event) (*D, error)) *Redis {
 	return &Redis{key: key, newShelf: func() shelf {
-		return &documentShelf[D]{fold: fold, documents: make(map[documentID]*D)}
+		return &documentShelf[D]{fold: fold, places: make(map[documentID]int)}
 	}}
 }
 
@@ -30,14 +30,19 @@ type documentID struct {
 	key       string
 }
 
-// shelf holds decoded documents as they stand in Redis at the checkpoints of their partitions.
+// shelf holds decoded documents: as they stand in Redis at the checkpoints of their partitions, and, in a turn, as they are going
+// to. A document has a place on it, so that it is looked up once an event.
 type shelf interface {
-	has(id documentID) bool
+	// turn begins another turn: everything on the shelf is in Redis.
+	turn()
+	// find returns a document's place. First is whether it is asked for the first time in this turn, known whether the document
+	// has been put there.
+	find(id documentID) (place int, first, known bool)
 	// put decodes a stored document; nil data means that there is none.
-	put(id documentID, data []byte) error
-	apply(id documentID, e *es.Event) error
+	put(place int, data []byte) error
+	apply(place int, e *es.Event) error
 	// encode returns the document as it is to be stored, nil if it is to be deleted.
-	encode(id documentID) ([]byte, error)
+	encode(place int) (id documentID, data []byte, err error)
 	// forget drops everything; trim does when there is too much.
 	forget()
 	trim()
@@ -48,52 +53,74 @@ const shelfSize = 20_000
 
 type documentShelf[D any] struct {
 	fold      func(doc *D, e *es.Event) (*D, error)
-	documents map[documentID]*D
+	places    map[documentID]int
+	documents []shelved[D]
+	turns     uint64
 }
 
-func (s *documentShelf[D]) has(id documentID) bool {
-	_, ok := s.documents[id]
-	return ok
+type shelved[D any] struct {
+	id    documentID
+	doc   *D // nil: there is none
+	known bool
+	asked uint64 // the last turn in which it was asked for
 }
 
-func (s *documentShelf[D]) put(id documentID, data []byte) error {
+func (s *documentShelf[D]) turn() { s.turns++ }
+
+func (s *documentShelf[D]) find(id documentID) (place int, first, known bool) {
+	place, ok := s.places[id]
+	if !ok {
+		place = len(s.documents)
+		s.places[id] = place
+		s.documents = append(s.documents, shelved[D]{id: id})
+	}
+	d := &s.documents[place]
+	first = d.asked != s.turns
+	d.asked = s.turns
+	return place, first, d.known
+}
+
+func (s *documentShelf[D]) put(place int, data []byte) error {
+	d := &s.documents[place]
+	d.doc, d.known = nil, true
 	if data == nil {
-		s.documents[id] = nil
 		return nil
 	}
-	doc := new(D)
-	if err := json.Unmarshal(data, doc); err != nil {
-		return fmt.Errorf("decoding document %s: %w", id.key, err)
+	d.doc = new(D)
+	if err := json.Unmarshal(data, d.doc); err != nil {
+		return fmt.Errorf("decoding document %s: %w", d.id.key, err)
 	}
-	s.documents[id] = doc
 	return nil
 }
 
-func (s *documentShelf[D]) apply(id documentID, e *es.Event) error {
-	doc, err := s.fold(s.documents[id], e)
-	if err != nil {
-		return err
+func (s *documentShelf[D]) apply(place int, e *es.Event) (err error) {
+	d := &s.documents[place]
+	doc, err := s.fold(d.doc, e)
+	if err == nil {
+		d.doc = doc
 	}
-	s.documents[id] = doc
-	return nil
+	return err
 }
 
-func (s *documentShelf[D]) encode(id documentID) ([]byte, error) {
-	doc := s.documents[id]
-	if doc == nil {
-		return nil, nil
+func (s *documentShelf[D]) encode(place int) (id documentID, data []byte, err error) {
+	d := &s.documents[place]
+	if d.doc == nil {
+		return d.id, nil, nil
 	}
-	data, err := json.Marshal(doc)
-	if err != nil {
-		return nil, fmt.Errorf("encoding document %s: %w", id.key, err)
+	if data, err = json.Marshal(d.doc); err != nil {
+		return d.id, nil, fmt.Errorf("encoding document %s: %w", d.id.key, err)
 	}
-	return data, nil
+	return d.id, data, nil
 }
 
-func (s *documentShelf[D]) forget() { clear(s.documents) }
+func (s *documentShelf[D]) forget() {
+	clear(s.places)
+	clear(s.documents)
+	s.documents = s.documents[:0]
+}
 
 func (s *documentShelf[D]) trim() {
 	if len(s.documents) > shelfSize {
-		clear(s.documents)
+		s.forget()
 	}
 }

@@ -206,19 +206,19 @@ func scanGeneration(rows pgx.CollectableRow) (generation, error) {
 // taking is how the tables of workers name a version of a projection.
 func taking(p *Projection) string { return p.Name + "@" + strconv.Itoa(p.Version) }
 
-// promoteBuilt makes a generation that workers have built live, when every partition of every store has reached the end
-// of the log, or stands still at an event that cannot be applied: the others are not to wait for it.
-func promoteBuilt(ctx context.Context, pool *pgxpool.Pool, g generation) (bool, error) {
+// promoteBuilt makes a generation that workers have built live, when every partition of every store has reached its last event, or
+// the position that the log ended at a moment ago, or stands still at an event that cannot be applied: the others are not to wait for it.
+func promoteBuilt(ctx context.Context, pool *pgxpool.Pool, g generation, settled int64) (bool, error) {
 	tag, err := pool.Exec(ctx, `UPDATE projections SET status = 'live', switched_at = now()
 		WHERE name = $1 AND generation = $2 AND status = 'building' AND owner IS NULL
 		AND NOT EXISTS (SELECT FROM projections o WHERE o.name = $1 AND o.version = $3 AND o.status = 'live')
 		AND NOT EXISTS (
 		  SELECT FROM checkpoints c CROSS JOIN LATERAL (
 		    SELECT position FROM events e WHERE e.partition = c.partition ORDER BY position DESC LIMIT 1) AS last
-		  WHERE c.projection = $1 AND c.generation = $2 AND c.position < last.position
+		  WHERE c.projection = $1 AND c.generation = $2 AND c.position < least(last.position, $4)
 		  AND NOT EXISTS (SELECT FROM projection_failures f WHERE f.projection = c.projection AND f.generation = c.generation
 		    AND f.store = c.store AND f.partition = c.partition))`,
-		g.projection, g.number, g.version)
+		g.projection, g.number, g.version, settled)
 	if err != nil {
 		return false, fmt.Errorf("projector: switching to generation %d of %s: %w", g.number, g.projection, err)
 	}

@@ -51,6 +51,7 @@ type ModelsOptions struct {
 type Models struct {
 	o        ModelsOptions
 	byName   map[string]*Projection
+	filters  map[string]*filter
 	replicas []*server
 	primary  *server
 	turn     atomic.Uint32
@@ -76,7 +77,7 @@ func NewModels(o ModelsOptions) (*Models, error) {
 		o.Logger = slog.Default()
 	}
 	m := &Models{
-		o: o, byName: make(map[string]*Projection), names: make(map[string]*schemaNames),
+		o: o, byName: make(map[string]*Projection), filters: make(map[string]*filter), names: make(map[string]*schemaNames),
 		primary: &server{pool: o.Primary, name: "primary"},
 	}
 	for i, pool := range o.Replicas {
@@ -84,6 +85,7 @@ func NewModels(o ModelsOptions) (*Models, error) {
 	}
 	for i := range o.Projections {
 		m.byName[o.Projections[i].Name] = &o.Projections[i]
+		m.filters[o.Projections[i].Name] = newFilter(&o.Projections[i], nil) // no codec: all versions of what is wanted count
 	}
 	m.documents.init(m)
 	return m, nil
@@ -154,17 +156,19 @@ func (m *Models) versions(names []string) []int {
 	return versions
 }
 
-// requirement is how far partitions have to have come for a read.
+// requirement is how far partitions of projections have to have come for a read: a projection, a partition and a position at each
+// place.
 type requirement struct {
-	partitions []int16
-	positions  []int64
+	projections []string
+	partitions  []int16
+	positions   []int64
 }
 
 func (r *requirement) empty() bool { return len(r.partitions) == 0 }
 
-// require waits until the log is known up to the position, and returns what that asks of partitions: its position, or
-// that of their last event where that is before it. No partitions means all.
-func (m *Models) require(ctx context.Context, position int64, partitions []int) (requirement, error) {
+// require waits until the log is known up to the position, and returns what that asks of the projections' partitions: the position,
+// or that of the last event that the projection wants where that is before it. No partitions means all.
+func (m *Models) require(ctx context.Context, projections []string, position int64, partitions []int) (requirement, error) {
 	var r requirement
 	if position <= 0 {
 		return r, nil
@@ -172,19 +176,14 @@ func (m *Models) require(ctx context.Context, position int64, partitions []int) 
 	if err := m.o.Feed.WaitFor(ctx, position); err != nil {
 		return r, err
 	}
-	add := func(n int) {
-		if end := m.o.Feed.PartitionEnd(n); end > 0 {
-			r.partitions = append(r.partitions, int16(n))
-			r.positions = append(r.positions, min(position, end))
+	for _, name := range projections {
+		for n, last := range m.o.Feed.LastOf(m.filters[name].wants) {
+			if last > 0 && (partitions == nil || slices.Contains(partitions, n)) {
+				r.projections = append(r.projections, name)
+				r.partitions = append(r.partitions, int16(n))
+				r.positions = append(r.positions, min(position, last))
+			}
 		}
-	}
-	if partitions == nil {
-		for n := range m.o.Info.Partitions {
-			add(n)
-		}
-	}
-	for _, n := range partitions {
-		add(n)
 	}
 	return r, nil
 }

@@ -97,8 +97,8 @@ type Feed interface {
 	Head() int64
 	// WaitFor returns when the log is known up to the position.
 	WaitFor(ctx context.Context, position int64) error
-	// PartitionEnd is the position of a partition's last event as far as Head, 0 for none.
-	PartitionEnd(partition int) int64
+	// LastOf is, by partition, the position of the last event of a wanted type as far as Head, or a later one; 0 for none.
+	LastOf(wanted func(eventType string) bool) []int64
 }
 
 // Log reads the log from the primary, decoded like the Feed's events.

@@ -125,7 +125,7 @@ func (q *query) stale(why error) error {
 
 func (q *query) run(ctx, waiting context.Context) error {
 	var err error
-	if q.required, err = q.require(waiting, q.position, q.partitionsOf(q.need.Streams)); err != nil {
+	if q.required, err = q.require(waiting, q.need.Projections, q.position, q.partitionsOf(q.need.Streams)); err != nil {
 		q.waited = time.Since(q.began)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -268,20 +268,20 @@ const (
 		FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
 		JOIN projections p ON p.name = needed.name AND p.version = needed.version AND p.status = 'live'
 		WHERE (p.log_id, p.log_epoch) = ($3::uuid, $4)`
-	// $7 is the stream of a read that asks for one alone, '' for others.
-	resolveAt = `SELECT p.name, p.generation, behind.some, behind.stopped, coalesce((SELECT min((c.held ->> $7::text)::bigint)
+	// $5, $6 and $7 are a requirement; $8 is the stream of a read that asks for one alone, '' for others.
+	resolveAt = `SELECT p.name, p.generation, behind.some, behind.stopped, coalesce((SELECT min((c.held ->> $8::text)::bigint)
 		  FROM checkpoints c WHERE c.projection = p.name AND c.generation = p.generation AND c.store = 'postgres'
-		  AND c.partition = ANY ($5::smallint[])), 0)
+		  AND c.partition = ANY ($6::smallint[])), 0)
 		FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
 		JOIN projections p ON p.name = needed.name AND p.version = needed.version AND p.status = 'live'
 		CROSS JOIN LATERAL (
 		  SELECT count(*) > 0 AS some, count(f.partition) > 0 AS stopped
-		  FROM unnest($5::smallint[], $6::bigint[]) AS wanted(partition, position)
+		  FROM unnest($5::text[], $6::smallint[], $7::bigint[]) AS wanted(name, partition, position)
 		  LEFT JOIN checkpoints c ON c.projection = p.name AND c.generation = p.generation AND c.store = 'postgres'
 		    AND c.partition = wanted.partition
 		  LEFT JOIN projection_failures f ON f.projection = p.name AND f.generation = p.generation AND f.store = 'postgres'
 		    AND f.partition = wanted.partition
-		  WHERE c.position IS NULL OR c.position < wanted.position
+		  WHERE wanted.name = p.name AND (c.position IS NULL OR c.position < wanted.position)
 		) AS behind
 		WHERE (p.log_id, p.log_epoch) = ($3::uuid, $4)`
 )
@@ -302,7 +302,7 @@ func (q *query) begin(ctx context.Context, conn *pgxpool.Conn) (map[string]strin
 		if len(q.need.Streams) == 1 {
 			stream = q.need.Streams[0]
 		}
-		args = append(args, q.required.partitions, q.required.positions, stream)
+		args = append(args, q.required.projections, q.required.partitions, q.required.positions, stream)
 	}
 	b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
 		var name string

@@ -164,7 +164,7 @@ func (r *documentsRead) run(ctx context.Context) {
 	waiting, cancel := context.WithDeadline(ctx, earlier(began.Add(m.o.Wait/documentsShare), m.deadline(ctx, began)))
 	defer cancel()
 	r.position = es.PositionFrom(ctx)
-	required, err := m.require(waiting, r.position, m.partitionsOf(streams))
+	required, err := m.require(waiting, []string{r.projection}, r.position, m.partitionsOf(streams))
 	behind := false
 	if err == nil {
 		r.required = make(map[int]int64, len(required.partitions))

@@ -11,24 +11,23 @@ type bulkDocuments struct {
 	*redisStore
 	shelf   shelf
 	moves   deferredMoves
-	touched map[documentID]struct{} // nil: nothing is left to write
+	open    bool  // something is left to write
+	touched []int // the places of the documents that are
 }
 
 func (s *bulkDocuments) direct() store { return s.redisStore }
 
 func (s *bulkDocuments) apply(ctx context.Context, moves []move, events []es.Event, _ bool) error {
-	if s.touched == nil {
-		s.touched = make(map[documentID]struct{})
+	if !s.open {
+		s.open, s.touched = true, s.touched[:0]
 		s.moves.reset()
+		s.shelf.turn()
 	}
 	s.moves.add(moves, len(events))
-	ids, err := s.fold(ctx, s.shelf, s.moves.list(), events, s.touched)
-	if err != nil {
+	var err error
+	if s.touched, err = s.fold(ctx, s.shelf, s.moves.list(), events, s.touched); err != nil {
 		s.forget()
 		return err
-	}
-	for _, id := range ids {
-		s.touched[id] = struct{}{}
 	}
 	if s.moves.events < deferredEvents && len(s.touched) < deferredStates {
 		return nil
@@ -37,19 +36,15 @@ func (s *bulkDocuments) apply(ctx context.Context, moves []move, events []es.Eve
 }
 
 func (s *bulkDocuments) flush(ctx context.Context) error {
-	if s.touched == nil {
+	if !s.open {
 		return nil
 	}
-	ids := make([]documentID, 0, len(s.touched))
-	for id := range s.touched {
-		ids = append(ids, id)
-	}
-	err := s.write(ctx, s.shelf, s.moves.list(), ids)
+	err := s.write(ctx, s.shelf, s.moves.list(), s.touched)
 	if err != nil {
 		s.forget()
 		return err
 	}
-	s.touched = nil
+	s.open = false
 	s.shelf.trim()
 	return nil
 }
@@ -57,6 +52,6 @@ func (s *bulkDocuments) flush(ctx context.Context) error {
 func (s *bulkDocuments) discard(context.Context) { s.forget() }
 
 func (s *bulkDocuments) forget() {
-	s.touched = nil
+	s.open = false
 	s.shelf.forget()
 }

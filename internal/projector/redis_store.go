@@ -87,13 +87,13 @@ func (s *shelvedStore) apply(ctx context.Context, moves []move, events []es.Even
 	return err
 }
 
-func (s *redisStore) loadDocuments(ctx context.Context, sh shelf, ids []documentID) error {
-	if len(ids) == 0 {
+func (s *redisStore) loadDocuments(ctx context.Context, sh shelf, missing []missingDocument) error {
+	if len(missing) == 0 {
 		return nil
 	}
 	commands, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, id := range ids {
-			p.HGet(ctx, s.keys.partition(id.partition), documentField(id.key))
+		for _, m := range missing {
+			p.HGet(ctx, s.keys.partition(m.id.partition), documentField(m.id.key))
 		}
 		return nil
 	})
@@ -105,16 +105,23 @@ func (s *redisStore) loadDocuments(ctx context.Context, sh shelf, ids []document
 		if err != nil && !errors.Is(err, redis.Nil) {
 			return fmt.Errorf("projector: reading documents of %s: %w", s.projection.Name, err)
 		}
-		if err := sh.put(ids[i], data); err != nil {
+		if err := sh.put(missing[i].place, data); err != nil {
 			return &faultError{err: err}
 		}
 	}
 	return nil
 }
 
+// missingDocument is one that has to be read before it can be folded.
+type missingDocument struct {
+	id    documentID
+	place int
+}
+
 func (s *redisStore) applyWith(ctx context.Context, sh shelf, moves []move, events []es.Event) error {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
+	sh.turn()
 	touched, err := s.fold(ctx, sh, moves, events, nil)
 	if err != nil {
 		return err
@@ -122,38 +129,37 @@ func (s *redisStore) applyWith(ctx context.Context, sh shelf, moves []move, even
 	return s.write(ctx, sh, moves, touched)
 }
 
-// fold brings documents on the shelf up to date, and returns which. Those of pending are on the shelf, and not
-// written yet.
-func (s *redisStore) fold(ctx context.Context, sh shelf, moves []move, events []es.Event, pending map[documentID]struct{}) ([]documentID, error) {
+// fold brings documents on the shelf up to date, and adds the places of those that the turn had not touched to touched.
+func (s *redisStore) fold(ctx context.Context, sh shelf, moves []move, events []es.Event, touched []int) ([]int, error) {
 	if len(events) == 0 {
-		return nil, nil
+		return touched, nil
 	}
 	fromNothing := make(map[int]bool, len(moves))
 	for _, m := range moves {
 		fromNothing[m.partition] = m.from == 0
 	}
-	ids := make([]documentID, len(events))
-	var missing, touched []documentID
-	seen := make(map[documentID]struct{}, len(events))
+	const none = -1
+	places := make([]int, len(events))
+	var missing []missingDocument
 	err := guarded(func() error {
 		for i := range events {
 			e := &events[i]
 			id := documentID{partition: e.Partition, key: s.projection.Redis.key(e)}
-			ids[i] = id
-			if _, known := seen[id]; known || id.key == "" {
+			if places[i] = none; id.key == "" {
 				continue
 			}
-			seen[id] = struct{}{}
-			touched = append(touched, id)
-			_, unwritten := pending[id]
+			place, first, known := sh.find(id)
+			if places[i] = place; !first {
+				continue
+			}
+			touched = append(touched, place)
 			switch {
-			case unwritten:
 			case fromNothing[id.partition]: // nothing of the partition is in Redis that counts
-				if err := sh.put(id, nil); err != nil {
+				if err := sh.put(place, nil); err != nil {
 					return err
 				}
-			case !sh.has(id):
-				missing = append(missing, id)
+			case !known:
+				missing = append(missing, missingDocument{id, place})
 			}
 		}
 		return nil
@@ -166,10 +172,10 @@ func (s *redisStore) fold(ctx context.Context, sh shelf, moves []move, events []
 	}
 	return touched, guarded(func() error {
 		for i := range events {
-			if ids[i].key == "" {
+			if places[i] == none {
 				continue
 			}
-			if err := sh.apply(ids[i], &events[i]); err != nil {
+			if err := sh.apply(places[i], &events[i]); err != nil {
 				return &faultError{err: err}
 			}
 		}
@@ -177,11 +183,11 @@ func (s *redisStore) fold(ctx context.Context, sh shelf, moves []move, events []
 	})
 }
 
-// write writes documents and moves the checkpoints of their partitions, in one round trip.
-func (s *redisStore) write(ctx context.Context, sh shelf, moves []move, ids []documentID) error {
+// write writes the documents at these places and moves the checkpoints of their partitions, in one round trip.
+func (s *redisStore) write(ctx context.Context, sh shelf, moves []move, places []int) error {
 	changed := make(map[int][]any, len(moves)) // by partition: fields and documents in turn
-	for _, id := range ids {
-		data, err := sh.encode(id)
+	for _, place := range places {
+		id, data, err := sh.encode(place)
 		if err != nil {
 			return &faultError{err: err}
 		}

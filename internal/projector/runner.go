@@ -17,8 +17,10 @@ const (
 	bulkBatch = 10_000
 	// nearLive is how many events behind the live partitions one may be to join them.
 	nearLive = 4_000
-	// idleCheck is how often checkpoints are brought up to what has been seen, and compared where nothing has.
-	idleCheck = time.Second
+	// idleCheck is how often checkpoints are compared where nothing happens, and moveWithin how long after an event that the
+	// projection does not want its checkpoint has passed it: a commit for each such event would cost more than all others.
+	idleCheck  = time.Second
+	moveWithin = 250 * time.Millisecond
 )
 
 // runner folds one generation of one projection into one store, for the partitions that it is assigned.
@@ -44,13 +46,14 @@ type runner struct {
 	wake     context.CancelFunc
 
 	// What follows belongs to the goroutine of run.
-	live     store
-	parts    []*part // by partition number; nil where not assigned
-	position int64   // live partitions have seen the log up to here; 0 while there are none
-	group    *errgroup.Group
-	own      []es.Event
-	picked   []es.Event
-	moves    []move
+	live      store
+	parts     []*part // by partition number; nil where not assigned
+	position  int64   // live partitions have seen the log up to here; 0 while there are none
+	nextCheck time.Time
+	group     *errgroup.Group
+	own       []es.Event
+	picked    []es.Event
+	moves     []move
 }
 
 // arrival is a partition that comes back from catching up: near the live ones, or stopped until retryAt.
@@ -114,15 +117,15 @@ func (r *runner) run(ctx context.Context) error {
 	r.group, ctx = errgroup.WithContext(ctx)
 	r.live = r.newStore()
 	defer r.metrics.gone(r.projection.Name, r.generation, r.live.name())
-	nextCheck := time.Now().Add(idleCheck)
+	r.nextCheck = time.Now().Add(idleCheck)
 	trouble := backoff{}
 	for ctx.Err() == nil {
 		r.absorb(ctx)
-		if now := time.Now(); !now.Before(nextCheck) {
+		if now := time.Now(); !now.Before(r.nextCheck) {
 			r.check(ctx)
-			nextCheck = now.Add(idleCheck)
+			r.nextCheck = now.Add(idleCheck)
 		}
-		wait, cancel := r.waiting(ctx, r.nextRetry(nextCheck))
+		wait, cancel := r.waiting(ctx, r.nextRetry(r.nextCheck))
 		if !r.anyLive() {
 			<-wait.Done()
 			cancel()
@@ -236,10 +239,15 @@ func (r *runner) adopt(ctx context.Context, assigned []int) {
 func (r *runner) fold(ctx context.Context, events []es.Event) {
 	r.moves, r.own = r.moves[:0], r.own[:0]
 	touched := make(map[int]int, 16) // partition -> index of its move
+	passed := 0
 	for i := range events {
 		e := &events[i]
 		p := r.livePart(e.Partition)
 		if p == nil || e.Position <= p.seen {
+			continue
+		}
+		if !r.filter.wants(e.Type) {
+			passed++
 			continue
 		}
 		at, ok := touched[p.number]
@@ -268,6 +276,12 @@ func (r *runner) fold(ctx context.Context, events []es.Event) {
 		}
 	}
 	r.position = last
+	if passed > 0 {
+		r.meter.worked(r.projection, r.live.name(), passed, 0)
+		if by := time.Now().Add(moveWithin); by.Before(r.nextCheck) {
+			r.nextCheck = by
+		}
+	}
 	for _, m := range r.moves {
 		if p := r.livePart(m.partition); p != nil {
 			r.moved(ctx, p, m)
@@ -345,8 +359,8 @@ func (r *runner) demote(ctx context.Context, moves []move) {
 	}
 }
 
-// check writes down how far live partitions without events have come, so that the next worker need not read that again,
-// and finds out whether Redis has lost what it had.
+// check writes down how far live partitions have come that had no events for the projection, so that the next worker need not read
+// that again, and finds out whether Redis has lost what it had.
 func (r *runner) check(ctx context.Context) {
 	r.moves = r.moves[:0]
 	for _, p := range r.parts {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -50,6 +51,7 @@ type Worker struct {
 	beat    *heartbeat
 	flusher *flusher
 	meter   *meter
+	heads   []seenHead
 	runners map[runnerKey]*runningRunner
 	group   errgroup.Group
 }
@@ -204,11 +206,12 @@ func (w *Worker) tick(ctx context.Context) error {
 		r.tell(s.told[key])
 	}
 	failed = errors.Join(failed, w.balance(bounded, s, steady))
+	settled := w.settled()
 	for _, g := range s.generations {
 		if g.status != statusBuilding {
 			continue
 		}
-		promoted, err := promoteBuilt(bounded, w.o.Pool, g)
+		promoted, err := promoteBuilt(bounded, w.o.Pool, g, settled)
 		if err != nil {
 			failed = errors.Join(failed, err)
 		} else if promoted {
@@ -218,6 +221,29 @@ func (w *Worker) tick(ctx context.Context) error {
 		}
 	}
 	return failed
+}
+
+// seenHead is the end of the log at a time.
+type seenHead struct {
+	at       time.Time
+	position int64
+}
+
+// settleTime is how far a generation may be behind the log when readers are first shown it: on a busy shop there is no moment at which
+// a generation has everything.
+const settleTime = time.Second
+
+// settled is the end of the log as it was settleTime ago, as far as this worker knows. It notes the present one.
+func (w *Worker) settled() int64 {
+	now := time.Now()
+	w.heads = append(w.heads, seenHead{now, w.o.Feed.Head()})
+	for len(w.heads) > 1 && now.Sub(w.heads[1].at) >= settleTime {
+		w.heads = w.heads[1:]
+	}
+	if now.Sub(w.heads[0].at) < settleTime {
+		return math.MaxInt64
+	}
+	return w.heads[0].position
 }
 
 // sweep drops generations of versions that nobody goes back to: those before the version that this one has followed.

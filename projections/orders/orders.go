@@ -4,7 +4,6 @@ package orders
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -74,7 +73,7 @@ func collect(rows pgx.Rows) (map[string]order.State, error) {
 	var document []byte
 	_, err := pgx.ForEachRow(rows, []any{&number, &document}, func() error {
 		var o order.State
-		if err := json.Unmarshal(document, &o); err != nil {
+		if err := sonic.ConfigStd.Unmarshal(document, &o); err != nil {
 			return fmt.Errorf("orders: the document of order %s: %w", number, err)
 		}
 		orders[number] = o
@@ -177,7 +176,7 @@ func (m *Model) List(ctx context.Context, q Query) (paging.Page[order.State], er
 				return r, err
 			}
 			r.Cursor, r.Value = newestFirst.Cursor(paging.TimeKey(placed), number), &order.State{}
-			return r, json.Unmarshal(document, r.Value)
+			return r, sonic.ConfigStd.Unmarshal(document, r.Value)
 		})
 		page = paging.Cut(clauses, list)
 		return err

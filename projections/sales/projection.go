@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/millrace/millrace/domain/order"
 	"github.com/millrace/millrace/internal/es"
@@ -152,12 +153,15 @@ func load(ctx context.Context, tx *projector.Tx, numbers []string) (map[string]e
 	return entries, err
 }
 
-var columns = []string{
-	"number", "at", "counted", "country", "currency", "units", "amount", "line_ids", "skus", "line_units", "line_prices",
-}
+var (
+	orderColumns = []string{
+		"number", "at", "counted", "country", "currency", "units", "amount", "line_ids", "skus", "line_units", "line_prices",
+	}
+	returnColumns = []string{"number", "version", "at", "country", "currency", "amount", "skus", "line_amounts"}
+)
 
 func save(ctx context.Context, tx *projector.Tx, changed []projector.Changed[entry]) error {
-	var added [][]any
+	var added, returns [][]any
 	for _, c := range changed {
 		number, s := c.Key, c.State
 		switch {
@@ -170,14 +174,25 @@ func save(ctx context.Context, tx *projector.Tx, changed []projector.Changed[ent
 				ON CONFLICT (number) DO UPDATE SET counted = excluded.counted`, s.row(number)...)
 		}
 		for _, back := range s.returns {
-			tx.Queue(`INSERT INTO sales.returns (number, version, at, country, currency, amount, skus, line_amounts)
-				VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, number, back.version, back.at, s.country, s.currency, back.amount, back.skus, back.amounts)
+			returns = append(returns, []any{number, back.version, back.at, s.country, s.currency, back.amount, back.skus, back.amounts})
 		}
 	}
-	if len(added) == 0 {
+	if !tx.Bulk() {
+		for _, row := range returns {
+			tx.Queue(`INSERT INTO sales.returns (number, version, at, country, currency, amount, skus, line_amounts)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, row...)
+		}
 		return nil
 	}
-	return tx.Copy(ctx, "sales.orders", columns, added)
+	if len(added) > 0 {
+		if err := tx.Copy(ctx, "sales.orders", orderColumns, added); err != nil {
+			return err
+		}
+	}
+	if len(returns) == 0 {
+		return nil
+	}
+	return tx.Copy(ctx, "sales.returns", returnColumns, returns)
 }
 
 // row returns the values of the columns.
@@ -190,5 +205,9 @@ func (s entry) row(number string) []any {
 		total += l.units
 		amount += l.units * l.price
 	}
-	return []any{number, s.at, s.counted, s.country, s.currency, total, amount, ids, skus, units, prices}
+	return []any{
+		number, s.at, s.counted, s.country, s.currency, total, amount,
+		// As FlatArray, because the driver finds out anew for each row what a plain slice is.
+		pgtype.FlatArray[string](ids), pgtype.FlatArray[string](skus), pgtype.FlatArray[int64](units), pgtype.FlatArray[int64](prices),
+	}
 }
