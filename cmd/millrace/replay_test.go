@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -250,6 +253,126 @@ func TestModelsOfThePast(t *testing.T) {
 	s.query(`SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%\_at\_%'`, nil, &left)
 	if left != 0 {
 		t.Errorf("%d schemas are left", left)
+	}
+	s.receive()
+	await(t, "readers to go on", 20*time.Second, s.visible)
+}
+
+// follow subscribes by server-sent events. Next waits for a value and decodes it.
+func (s *shelf) follow(subscription string) (next func(into any)) {
+	s.t.Helper()
+	body, err := json.Marshal(map[string]any{"query": subscription})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Minute)
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept", "text/event-stream")
+	r.Header.Set("Authorization", "Bearer "+testStaffToken)
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		cancel()
+		_ = response.Body.Close()
+	})
+	lines := bufio.NewScanner(response.Body)
+	return func(into any) {
+		s.t.Helper()
+		for lines.Scan() {
+			data, ok := strings.CutPrefix(lines.Text(), "data: ")
+			if !ok {
+				continue
+			}
+			var a answer
+			if err := json.Unmarshal([]byte(data), &a); err != nil || len(a.Errors) > 0 {
+				s.t.Fatalf("%s: %v", data, err)
+			}
+			if err := json.Unmarshal(a.Data, into); err != nil {
+				s.t.Fatalf("%s: %v", data, err)
+			}
+			return
+		}
+		s.t.Fatalf("the subscription has ended: %v", lines.Err())
+	}
+}
+
+// shownProjection is what the API shows of a read model that is rebuilt.
+type shownProjection struct {
+	Name, Status                   string
+	Generation, PreviousGeneration int
+	Rebuild                        *struct {
+		Generation       int
+		Position, Target string
+		Percent          float64
+	}
+}
+
+const shownFields = `{ name status generation previousGeneration rebuild { generation position target percent } }`
+
+// TestARebuildIsSeenEverywhere holds a rebuild just before readers would see it, and looks at it from other processes.
+func TestARebuildIsSeenEverywhere(t *testing.T) {
+	t.Parallel()
+	s, _ := newShelf(t, 4, 1)
+	s.receive()
+	await(t, "the first units", 20*time.Second, s.visible)
+	follow := s.follow(`subscription { projectionProgress(name: "stock") ` + shownFields + ` }`)
+	next := func() shownProjection {
+		t.Helper()
+		var value struct{ ProjectionProgress shownProjection }
+		follow(&value)
+		return value.ProjectionProgress
+	}
+	if p := next(); p.Status != "LIVE" || p.Generation != 1 || p.PreviousGeneration != 0 || p.Rebuild != nil {
+		t.Errorf("at first there is %+v", p)
+	}
+	hold, err := s.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = hold.Rollback(context.WithoutCancel(t.Context())) }) // it has ended where the test has gone on
+	// Workers end the transactions of those who are silent, but for who has an advisory lock.
+	for _, sql := range []string{
+		`SELECT pg_advisory_xact_lock(1)`, `SELECT FROM checkpoints WHERE projection = 'stock' AND store = 'postgres' FOR UPDATE`,
+	} {
+		if _, err := hold.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replay := spawn(t, s.env, "replay", "stock")
+	at := fmt.Sprint(s.position)
+	isHeld := func(p shownProjection) bool {
+		return p.Status == "REBUILDING" && p.Generation == 1 && p.Rebuild != nil && p.Rebuild.Generation == 2 && p.Rebuild.Position == at &&
+			p.Rebuild.Target == at && p.Rebuild.Percent == 100
+	}
+	for !isHeld(next()) { // ends with the subscription's time
+	}
+	var told struct{ Projections []shownProjection }
+	mustAsk(t, s.url, `{ projections `+shownFields+` }`, nil, &told)
+	for _, p := range told.Projections {
+		if (p.Name == "stock") != isHeld(p) || p.Name != "stock" && p.Rebuild != nil {
+			t.Errorf("the API says %+v", p)
+		}
+	}
+	if list := tool(t, s.env, exitOK, "projections"); !regexp.MustCompile(`(?m)^stock +1 +REBUILDING .* generation 2: 100%, [0-9]+ events/s$`).MatchString(list) {
+		t.Errorf("the list is %s", list)
+	}
+	if err := hold.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for p := next(); p.Status != "LIVE" || p.Generation != 2 || p.PreviousGeneration != 1 || p.Rebuild != nil; p = next() {
+		if p.Generation != 1 && p.Rebuild != nil {
+			t.Errorf("readers see %+v", p)
+		}
+	}
+	<-replay.done
+	if code := replay.cmd.ProcessState.ExitCode(); code != exitOK {
+		t.Errorf("the replay ended with %d", code)
 	}
 	s.receive()
 	await(t, "readers to go on", 20*time.Second, s.visible)
