@@ -72,6 +72,7 @@ type Handler struct {
 	// documents are those that were valid, by their text.
 	documents *lru.Cache[string, *ast.QueryDocument]
 	hub       *hub
+	statuses  *statusHub
 	metrics   metrics
 
 	// draining is closed by Drain. streams counts the connections that wait for it.
@@ -93,11 +94,11 @@ func NewHandler(d Deps, o Options) (*Handler, error) {
 		return nil, err
 	}
 	h := &Handler{deps: d, options: o, mux: http.NewServeMux(), documents: documents, draining: make(chan struct{})}
-	h.hub = newHub(d.Feed)
+	h.hub, h.statuses = newHub(d.Feed), &statusHub{projections: d.Projections}
 	h.metrics = newMetrics(o.Metrics)
 	h.schema = schema()
 	h.exec = executor.New(generated.NewExecutableSchema(generated.Config{Schema: h.schema, Resolvers: &resolver{
-		Deps: d, hub: h.hub, translate: h.translate, recovered: h.recovered,
+		Deps: d, hub: h.hub, statuses: h.statuses, translate: h.translate, recovered: h.recovered,
 	}}))
 	h.exec.SetErrorPresenter(func(ctx context.Context, err error) *graphqlError { return h.present(ctx, err) })
 	h.exec.SetRecoverFunc(h.recovered)
@@ -132,6 +133,7 @@ func (h *Handler) Drain(ctx context.Context) error {
 	go func() {
 		h.streams.Wait()
 		h.hub.close()
+		h.statuses.close()
 		close(done)
 	}()
 	select {

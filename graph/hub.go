@@ -42,6 +42,8 @@ type watcher struct {
 	err    error
 }
 
+var errShuttingDown = problem(Unavailable, "this server is shutting down; connect again")
+
 func newHub(f Feed) *hub { return &hub{feed: f, watchers: map[string]map[*watcher]struct{}{}} }
 
 // watch returns a watcher that is given every event of the streams that is committed from now on, or only the latest of each;
@@ -51,7 +53,7 @@ func (h *hub) watch(latest bool, streams ...string) (*watcher, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return nil, problem(Unavailable, "this server is shutting down; connect again")
+		return nil, errShuttingDown
 	}
 	for _, s := range streams {
 		if h.watchers[s] == nil {

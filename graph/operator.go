@@ -51,22 +51,44 @@ func (r *resolver) projections(ctx context.Context) ([]*model.Projection, error)
 	// One read for all of them, and none where it is not selected.
 	parked := sync.OnceValues(func() ([]projector.ParkedEvent, error) { return r.Deps.Projections.Parked(ctx) })
 	all := make([]*model.Projection, len(statuses))
-	for i, s := range statuses {
-		p := &model.Projection{
-			Name: s.Name, Generation: s.Generation, Status: model.ProjectionStatus(s.State), Position: s.Position,
-			Lag: int(min(s.Lag, math.MaxInt32)), LagSeconds: s.LagSeconds, WorkersWanted: s.WorkersWanted,
-			Partitions: make([]*model.ProjectionPartition, len(s.Partitions)),
-			List:       func(context.Context) ([]*model.ParkedEvent, error) { return parkedOf(s.Name, parked) },
-		}
-		for j, part := range s.Partitions {
-			p.Partitions[j] = &model.ProjectionPartition{
-				Number: part.Number, Position: part.Position, Lag: int(min(part.Lag, math.MaxInt32)), LagSeconds: part.LagSeconds,
-				Worker: orNull(part.Worker), Error: orNull(part.Error), Parked: part.Parked,
-			}
-		}
-		all[i] = p
+	for i := range statuses {
+		all[i] = projection(&statuses[i], parked)
 	}
 	return all, nil
+}
+
+// projection shows a status. What is parked is read where it is selected.
+func projection(s *projector.Status, parked func() ([]projector.ParkedEvent, error)) *model.Projection {
+	p := &model.Projection{
+		Name: s.Name, Version: s.Version, Generation: s.Generation, Rebuild: rebuild(s.Rebuild),
+		Status: model.ProjectionStatus(s.State), Position: s.Position,
+		Lag: int(min(s.Lag, math.MaxInt32)), LagSeconds: s.LagSeconds, WorkersWanted: s.WorkersWanted,
+		Partitions: make([]*model.ProjectionPartition, len(s.Partitions)),
+		List:       func(context.Context) ([]*model.ParkedEvent, error) { return parkedOf(s.Name, parked) },
+	}
+	if s.Previous > 0 {
+		p.PreviousGeneration = &s.Previous
+	}
+	for j, part := range s.Partitions {
+		p.Partitions[j] = &model.ProjectionPartition{
+			Number: part.Number, Position: part.Position, Lag: int(min(part.Lag, math.MaxInt32)), LagSeconds: part.LagSeconds,
+			Worker: orNull(part.Worker), Error: orNull(part.Error), Parked: part.Parked,
+		}
+	}
+	return p
+}
+
+func rebuild(r *projector.Rebuild) *model.ProjectionRebuild {
+	if r == nil {
+		return nil
+	}
+	shown := &model.ProjectionRebuild{
+		Generation: r.Generation, Position: r.Position, Target: r.Head, Percent: r.Percent(), EventsPerSecond: r.Rate,
+	}
+	if r.RemainingSeconds > 0 || r.Position >= r.Head {
+		shown.RemainingSeconds = &r.RemainingSeconds
+	}
+	return shown
 }
 
 // mostParked bounds the list of a projection's parked events.

@@ -12,7 +12,8 @@ import (
 // resolver answers fields from the parts of Millrace. Its methods are in one file a module.
 type resolver struct {
 	Deps
-	hub *hub
+	hub      *hub
+	statuses *statusHub
 	// translate turns an error into what a client may see.
 	translate func(ctx context.Context, err error) *graphqlError
 	// recovered logs a panic and turns it into an error.

@@ -407,7 +407,10 @@ func (s *shop) Report(context.Context, time.Time, time.Time, string) ([]sales.Ro
 }
 
 func (s *shop) Status(context.Context) ([]projector.Status, error) {
-	return s.statuses, s.called("projections")
+	err := s.called("projections")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.statuses, err
 }
 
 // Follow and Head of a feed differ from those of a log.

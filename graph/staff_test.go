@@ -113,15 +113,15 @@ func TestOperator(t *testing.T) {
 	_, base := face(t, s, graph.Options{})
 	s.sales = []sales.Row{{Key: "2010-12", Orders: 2, Units: 3_000_000_000, Sold: money.Money{Minor: 1234, Currency: "GBP"}, Returned: money.Zero("GBP")}}
 	s.statuses = []projector.Status{{
-		Name: "orders", Generation: 3, State: projector.Failed, Position: 7, Lag: 3_000_000_000, LagSeconds: 12.5, WorkersWanted: 4,
+		Name: "orders", Version: 2, Generation: 3, State: projector.Failed, Position: 7, Lag: 3_000_000_000, LagSeconds: 12.5, WorkersWanted: 4,
 		Partitions: []projector.PartitionStatus{
 			{Number: 0, Position: 7, Worker: "w1"}, {Number: 1, Position: 5, Lag: 3_000_000_000, LagSeconds: 12.5, Error: "no"},
 		},
 	}}
 	a := staff(t, base, `{ salesReport(from: "2010-01-01T00:00:00+01:00", to: "2011-01-01T00:00:00Z", groupBy: MONTH) { key orders units sold { amount currency } returned { amount } }
-		projections { name generation status position lag lagSeconds workersWanted partitions { number position lag lagSeconds worker error } } }`, nil).must(t)
+		projections { name version generation previousGeneration rebuild { generation } status position lag lagSeconds workersWanted partitions { number position lag lagSeconds worker error } } }`, nil).must(t)
 	want := `{"data":{"salesReport":[{"key":"2010-12","orders":2,"units":2147483647,"sold":{"amount":"12.34","currency":"GBP"},"returned":{"amount":"0.00"}}],` +
-		`"projections":[{"name":"orders","generation":3,"status":"FAILED","position":"7","lag":2147483647,"lagSeconds":12.5,"workersWanted":4,"partitions":[` +
+		`"projections":[{"name":"orders","version":2,"generation":3,"previousGeneration":null,"rebuild":null,"status":"FAILED","position":"7","lag":2147483647,"lagSeconds":12.5,"workersWanted":4,"partitions":[` +
 		`{"number":0,"position":"7","lag":0,"lagSeconds":0,"worker":"w1","error":null},` +
 		`{"number":1,"position":"5","lag":2147483647,"lagSeconds":12.5,"worker":null,"error":"no"}]}]}}`
 	if a.body != want {

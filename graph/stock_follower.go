@@ -15,8 +15,8 @@ import (
 const (
 	// stockRetry is the pause after a read model could not be read, or was behind.
 	stockRetry = time.Second
-	// stockPatience is how long that may go on before the subscription ends with an error.
-	stockPatience = 30 * time.Second
+	// patience is how long a subscription goes on while what it shows cannot be read. Then it ends with an error.
+	patience = 30 * time.Second
 )
 
 // stockFollower paces what a subscription hears of each SKU.
@@ -136,7 +136,7 @@ func (s *stockFollower) later(due []string, position int64, err error) error {
 	if s.failing.IsZero() {
 		s.failing = now
 	}
-	if errors.As(err, &own) || now.Sub(s.failing) > stockPatience {
+	if errors.As(err, &own) || now.Sub(s.failing) > patience {
 		return err
 	}
 	for _, sku := range due {

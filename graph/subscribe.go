@@ -36,18 +36,19 @@ func (r subscriptionResolver) OrderUpdated(ctx context.Context, id string, acces
 		return nil, err
 	}
 	f := orderFollower{log: r.Log, stream: stream, state: state, version: version}
-	return publish(ctx, r.resolver, w, func(states chan<- *model.Order) error { return f.follow(ctx, w, states) }), nil
+	return publish(ctx, r.resolver, w.close, func(states chan<- *model.Order) error { return f.follow(ctx, w, states) }), nil
 }
 
 var errNoOrder = problem(NotFound, "there is no such order, or the access token is not its own")
 
-// publish runs what gives the values of a subscription until it is done, and shows its client the error that it ends with.
-func publish[T any](ctx context.Context, r *resolver, w *watcher, run func(chan<- T) error) <-chan T {
+// publish runs what gives the values of a subscription until it is done, and leaves then what it watched. It shows the client the error
+// that it ends with.
+func publish[T any](ctx context.Context, r *resolver, leave func(), run func(chan<- T) error) <-chan T {
 	values := make(chan T)
 	c := callFrom(ctx)
 	c.background.Go(func() {
 		defer close(values)
-		defer w.close()
+		defer leave()
 		var err error
 		defer func() {
 			if cause := recover(); cause != nil {
@@ -157,7 +158,7 @@ func (r subscriptionResolver) StockChanged(ctx context.Context, skus []string) (
 		w.close()
 		return nil, err
 	}
-	return publish(ctx, r.resolver, w, func(variants chan<- *model.Variant) error {
+	return publish(ctx, r.resolver, w.close, func(variants chan<- *model.Variant) error {
 		for _, v := range first {
 			if !s.give(ctx, variants, v) {
 				return nil

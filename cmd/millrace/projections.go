@@ -51,7 +51,7 @@ func printProjections(w io.Writer, list []projector.Status) error {
 // printModels prints a line a read model.
 func printModels(w io.Writer, list []projector.Status) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tGENERATION\tSTATUS\tPOSITION\tLAG\tSECONDS\tPARTITIONS\tWORKERS\tWANTED")
+	fmt.Fprintln(t, "NAME\tGENERATION\tSTATUS\tPOSITION\tLAG\tSECONDS\tPARTITIONS\tWORKERS\tWANTED\tREBUILD")
 	for _, p := range list {
 		workers := map[string]int{}
 		for _, partition := range p.Partitions {
@@ -59,10 +59,18 @@ func printModels(w io.Writer, list []projector.Status) error {
 				workers[partition.Worker]++
 			}
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%d\t%s\t%d\t%d\t%d\n", p.Name, p.Generation, p.State, p.Position, p.Lag, lagSeconds(p.LagSeconds),
-			len(p.Partitions), len(workers), p.WorkersWanted)
+		fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%d\t%s\t%d\t%d\t%d\t%s\n", p.Name, p.Generation, p.State, p.Position, p.Lag, lagSeconds(p.LagSeconds),
+			len(p.Partitions), len(workers), p.WorkersWanted, rebuild(p.Rebuild))
 	}
 	return t.Flush()
+}
+
+// rebuild tells how far a generation has come that is being built.
+func rebuild(r *projector.Rebuild) string {
+	if r == nil {
+		return "-"
+	}
+	return fmt.Sprintf("generation %d: %.0f%%, %s", r.Generation, r.Percent(), pace(r.Progress))
 }
 
 // partition is one of a read model.

@@ -44,7 +44,8 @@ func (s *shop) relay() *relay.Relay {
 type workerCommand struct {
 	serverFlags
 	drainFlags
-	Projection []string `placeholder:"NAME" help:"Keep only this read model; may be repeated."`
+	Projection    []string `placeholder:"NAME" help:"Keep only this read model; may be repeated."`
+	ShareRebuilds string   `enum:"on,off" default:"on" env:"MILLRACE_SHARE_REBUILDS" help:"Take shares of the rebuilds that others run: on or off."`
 }
 
 // Run works until the process is told to stop.
@@ -53,15 +54,15 @@ func (c *workerCommand) Run(ctx context.Context, out *console) error {
 	if err != nil {
 		return err
 	}
-	return c.role(ctx, c.serverFlags, out, "worker", func(s *shop) error { return s.worker(ctx, projections) })
+	return c.role(ctx, c.serverFlags, out, "worker", func(s *shop) error { return s.worker(ctx, projections, c.ShareRebuilds == "on") })
 }
 
-// worker starts keeping read models, until the context ends: nobody asks a worker anything, and so it hands over at once
-// where others drain first.
-func (s *shop) worker(ctx context.Context, projections []projector.Projection) error {
+// worker starts keeping read models, and taking shares of rebuilds if it helps, until the context ends: nobody asks a worker anything,
+// and so it hands over at once where others drain first.
+func (s *shop) worker(ctx context.Context, projections []projector.Projection, helps bool) error {
 	w, err := projector.NewWorker(projector.WorkerOptions{
 		Pool: s.workPool, Redis: s.redis, Feed: s.feed, Log: s.log, Codec: commands.Codec(), Info: s.log.Info(),
-		Projections: projections, Logger: s.logger, Metrics: s.metrics,
+		Projections: projections, Helps: helps, Logger: s.logger, Metrics: s.metrics,
 	})
 	if err != nil {
 		return err

@@ -84,7 +84,9 @@ func (c *upCommand) serve(ctx context.Context, s *shop, out *console) error {
 	if err != nil {
 		return err
 	}
-	if err := s.worker(s.ctx, allProjections()); err != nil { // for as long as the API is served
+	// For as long as the API is served. It takes no shares of rebuilds: a replay on this machine keeps its cores busy by itself, and a
+	// share folded in here would take them, and memory, from the API and the servers.
+	if err := s.worker(s.ctx, allProjections(), false); err != nil {
 		return err
 	}
 	if err := s.process(side, models); err != nil {

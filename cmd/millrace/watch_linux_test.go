@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -73,6 +74,33 @@ func TestWatchOnATerminal(t *testing.T) {
 	<-read
 	text := shown.String()
 	if !strings.Contains(text, "WANTED") || !strings.Contains(text, "partitions that are no worse") || !strings.HasSuffix(text, "\x1b[J") {
+		t.Errorf("it showed %q", text)
+	}
+}
+
+// TestReplayOnATerminal shows on a terminal how far a replay has come and how fast it is.
+func TestReplayOnATerminal(t *testing.T) {
+	t.Parallel()
+	e := stacktest.New(t)
+	fillShelves(t, connect(t, e.DatabaseURL), 40_000)
+	ours, theirs := terminal(t, 100, 20)
+	cmd := exec.Command(os.Args[0], "replay", "stock")
+	cmd.Env = append(append(os.Environ(), beMillrace+"=1"), shopEnv(e)...)
+	cmd.Stdout, cmd.Stderr = theirs, theirs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := theirs.Close(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended where the test has gone on
+	shown, _ := io.ReadAll(ours)                 // ends with an error when the process has gone
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	text := string(shown)
+	if !regexp.MustCompile(`rebuilding, [0-9]+ events/s, [0-9]+s left +[0-9]+% \|[█ ]+\| \([0-9]+/40000\)`).MatchString(text) ||
+		!strings.HasSuffix(text, "--rollback goes back to them.\r\n") {
 		t.Errorf("it showed %q", text)
 	}
 }

@@ -603,8 +603,14 @@ extend type Subscription {
 type Projection {
   "What the read model is called."
   name: String!
+  "The version of its tables and documents: a release that changes them raises it."
+  version: Int!
   "Which build of this model readers see now."
   generation: Int!
+  "Which build they saw before, kept for a rollback; null if none is."
+  previousGeneration: Int
+  "The build that is being made; null if none is."
+  rebuild: ProjectionRebuild
   "What it is doing."
   status: ProjectionStatus!
   "Everything at or below this position is visible to readers."
@@ -619,6 +625,22 @@ type Projection {
   partitions: [ProjectionPartition!]!
   "Events that were set aside because it cannot apply them, by position; at most 100."
   parked: [ParkedEvent!]!
+}
+
+"A build of a read model that is being made."
+type ProjectionRebuild {
+  "Which build it is."
+  generation: Int!
+  "How far it has come: everything at or below this position is in it."
+  position: Position!
+  "Where it ends, as far as is known: the end of the log."
+  target: Position!
+  "How much of the way is behind, 0 to 100."
+  percent: Float!
+  "How fast it is."
+  eventsPerSecond: Float!
+  "How long it still takes, as an estimate; null where that cannot be told."
+  remainingSeconds: Float
 }
 
 "What a read model is doing."
@@ -710,6 +732,14 @@ extend type Mutation {
     "The event."
     input: RetryProjectionEventInput!
   ): ProjectionPayload
+}
+
+extend type Subscription {
+  "Staff: a read model as it is, and again each time something about it has changed, at most twice a second: how far a rebuild has come, say."
+  projectionProgress(
+    "The name of the read model."
+    name: String!
+  ): Projection!
 }
 
 "One recorded fact."
@@ -1379,8 +1409,14 @@ func (ec *executionContext) childFields_Projection(ctx context.Context, field gr
 	switch field.Name {
 	case "name":
 		return ec.fieldContext_Projection_name(ctx, field)
+	case "version":
+		return ec.fieldContext_Projection_version(ctx, field)
 	case "generation":
 		return ec.fieldContext_Projection_generation(ctx, field)
+	case "previousGeneration":
+		return ec.fieldContext_Projection_previousGeneration(ctx, field)
+	case "rebuild":
+		return ec.fieldContext_Projection_rebuild(ctx, field)
 	case "status":
 		return ec.fieldContext_Projection_status(ctx, field)
 	case "position":
@@ -1427,6 +1463,24 @@ func (ec *executionContext) childFields_ProjectionPayload(ctx context.Context, f
 		return ec.fieldContext_ProjectionPayload_userErrors(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ProjectionPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_ProjectionRebuild(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "generation":
+		return ec.fieldContext_ProjectionRebuild_generation(ctx, field)
+	case "position":
+		return ec.fieldContext_ProjectionRebuild_position(ctx, field)
+	case "target":
+		return ec.fieldContext_ProjectionRebuild_target(ctx, field)
+	case "percent":
+		return ec.fieldContext_ProjectionRebuild_percent(ctx, field)
+	case "eventsPerSecond":
+		return ec.fieldContext_ProjectionRebuild_eventsPerSecond(ctx, field)
+	case "remainingSeconds":
+		return ec.fieldContext_ProjectionRebuild_remainingSeconds(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ProjectionRebuild", field.Name)
 }
 
 func (ec *executionContext) childFields_SalesRow(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

@@ -10,20 +10,30 @@ import (
 
 // Projection is a read model and how far it has come.
 type Projection struct {
-	Name          string
-	Generation    int
-	Status        ProjectionStatus
-	Position      int64
-	Lag           int
-	LagSeconds    float64
-	WorkersWanted int
-	Partitions    []*ProjectionPartition
+	Name                string
+	Version, Generation int
+	PreviousGeneration  *int
+	Rebuild             *ProjectionRebuild
+	Status              ProjectionStatus
+	Position            int64
+	Lag                 int
+	LagSeconds          float64
+	WorkersWanted       int
+	Partitions          []*ProjectionPartition
 	// List finds out what is parked of it.
 	List func(context.Context) ([]*ParkedEvent, error)
 }
 
 // Parked lists the events that were set aside. It is asked for only where it is selected.
 func (p *Projection) Parked(ctx context.Context) ([]*ParkedEvent, error) { return p.List(ctx) }
+
+// ProjectionRebuild is a build that is being made, and how far it has come.
+type ProjectionRebuild struct {
+	Generation               int
+	Position, Target         int64
+	Percent, EventsPerSecond float64
+	RemainingSeconds         *float64
+}
 
 // ParkedEvent is an event that a read model goes on without.
 type ParkedEvent struct {

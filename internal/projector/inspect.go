@@ -77,7 +77,7 @@ func (m *Models) inspectTables(ctx context.Context, s *server, i *inspection) er
 		var name string
 		var r Rebuild
 		_, err := pgx.ForEachRow(rows, []any{&name, &r.Generation, &r.Position, &r.Head, &r.Rate}, func() error {
-			r.Remaining = remaining(r.Progress)
+			r.RemainingSeconds = remaining(r.Progress)
 			latest := r
 			i.building[name] = &latest
 			return nil

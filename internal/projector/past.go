@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"time"
 
@@ -26,9 +27,10 @@ type PastModel struct {
 	Version int    `json:"version"`
 	// Position is the last one that the model shows.
 	Position int64 `json:"position"`
-	// Schema has the tables; "" if the projection has none. Documents is what the Redis keys of its documents begin with, "" if it has
-	// none.
+	// Schema has the tables, which are named with it; "" if the projection has none. Documents is what the Redis keys of its documents
+	// begin with, "" if it has none.
 	Schema    string    `json:"schema,omitempty"`
+	Tables    []string  `json:"tables,omitempty"`
 	Documents string    `json:"documents,omitempty"`
 	BuiltAt   time.Time `json:"builtAt"`
 }
@@ -68,7 +70,7 @@ func Past(ctx context.Context, o ReplayOptions, until int64) ([]PastModel, Resul
 		return nil, result, err
 	}
 	models, err := PastModels(ctx, o)
-	return models, result, err
+	return slices.DeleteFunc(models, func(m PastModel) bool { return m.Position != until }), result, err
 }
 
 // preparePast makes the tables, in the place of those that are there.
@@ -117,14 +119,15 @@ func PastModels(ctx context.Context, o ReplayOptions) ([]PastModel, error) {
 	list := []PastModel{}
 	for i := range o.Projections {
 		p := &o.Projections[i]
-		rows, err := o.Pool.Query(ctx, `SELECT version, generation, switched_at FROM projections WHERE name = $1 AND status = 'past'
+		rows, err := o.Pool.Query(ctx, `SELECT version, generation, switched_at, tables FROM projections WHERE name = $1 AND status = 'past'
 			AND (log_id, log_epoch) = ($2::uuid, $3) ORDER BY generation`, p.sqlName()+pastSuffix, o.Info.ID, o.Info.Epoch)
 		if err != nil {
 			return nil, fmt.Errorf("projector: listing models of the past: %w", err)
 		}
 		found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (PastModel, error) {
 			m := PastModel{Name: p.sqlName()}
-			err := row.Scan(&m.Version, &m.Position, &m.BuiltAt)
+			err := row.Scan(&m.Version, &m.Position, &m.BuiltAt, &m.Tables)
+			slices.Sort(m.Tables)
 			if p.Postgres != nil {
 				m.Schema = schemaName(m.Name+pastSuffix, int(m.Position))
 			}
@@ -147,7 +150,7 @@ func DropPast(ctx context.Context, o ReplayOptions, position int64) ([]PastModel
 	if err != nil {
 		return nil, err
 	}
-	var dropped []PastModel
+	dropped := []PastModel{}
 	for _, m := range all {
 		if position != 0 && m.Position != position {
 			continue

@@ -16,8 +16,16 @@ type Progress struct {
 	Position, Head int64
 	// Rate is events a second, smoothed.
 	Rate float64
-	// Remaining is an estimate; 0 when it cannot be told.
-	Remaining time.Duration
+	// RemainingSeconds is an estimate of how long it takes; 0 at the end, and where it cannot be told.
+	RemainingSeconds float64
+}
+
+// Percent is how much of the way is behind, 0 to 100; 100 where there is none.
+func (p Progress) Percent() float64 {
+	if p.Position >= p.Head {
+		return 100
+	}
+	return 100 * float64(p.Position) / float64(p.Head)
 }
 
 const (
@@ -75,19 +83,19 @@ func (r *reporter) run(ctx context.Context) {
 
 func (r *reporter) report() Progress {
 	p := Progress{Position: r.position(), Head: r.head.Load(), Rate: r.rate}
-	p.Remaining = remaining(p)
+	p.RemainingSeconds = remaining(p)
 	if r.o.Progress != nil {
 		r.o.Progress(p)
 	}
 	return p
 }
 
-// remaining estimates how long it takes to the end, 0 where that cannot be told.
-func remaining(p Progress) time.Duration {
+// remaining estimates how many seconds it takes to the end, 0 where that cannot be told.
+func remaining(p Progress) float64 {
 	if p.Rate <= 0 || p.Position >= p.Head {
 		return 0
 	}
-	return time.Duration(float64(p.Head-p.Position) / p.Rate * float64(time.Second))
+	return float64(p.Head-p.Position) / p.Rate
 }
 
 // tell writes the progress down for other processes. That it cannot is no reason to end a rebuild.

@@ -79,7 +79,9 @@ func (b *build) goBack(ctx context.Context) error {
 	}
 	b.folded = head
 	for _, s := range b.sinks {
-		b.folded = min(b.folded, slices.Min(s.checkpoints))
+		reached := min(head, slices.Min(s.checkpoints))
+		s.position.Store(reached)
+		b.folded = min(b.folded, reached)
 	}
 	if err := b.rebuilder.fold(ctx, b.sinks, b.folded, head); err != nil {
 		return err

@@ -22,6 +22,7 @@ type Status struct {
 	Name       string
 	Version    int
 	Generation int // the one that readers see; 0: none yet
+	Previous   int // the one that they saw before, and that a Rollback goes back to; 0: none
 	State      State
 	// Position is that at or below which everything is visible to readers.
 	Position int64
@@ -70,6 +71,9 @@ func (i *inspection) status(p *Projection) Status {
 	lost := false
 	at := make(map[int]int)
 	for _, f := range i.fed {
+		if f.projection == p.Name && f.status == statusPrevious {
+			s.Previous = f.generation
+		}
 		if f.projection != p.Name || f.status != statusLive {
 			continue
 		}

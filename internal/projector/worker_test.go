@@ -2,14 +2,17 @@ package projector_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/millrace/millrace/internal/es"
 	"github.com/millrace/millrace/internal/projector"
 )
 
@@ -124,11 +127,34 @@ func TestVersionsSideBySide(t *testing.T) {
 	old := f.models()
 	f.expect(old)
 	next := tallyProjection(f.info, 2)
+	apply, begun, goOn := next.Postgres.Apply, make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	next.Postgres.Apply = func(ctx context.Context, tx *projector.Tx, events []es.Event) error {
+		if slices.ContainsFunc(events, func(e es.Event) bool { return e.Stream == "tally-0" }) { // its partition is late
+			once.Do(func() { close(begun) })
+			select {
+			case <-goOn:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return apply(ctx, tx, events)
+	}
 	fresh := f.models(next)
-	if err := fresh.Ready(t.Context()); err == nil {
-		t.Error("the new version is ready before it was built")
+	if err := fresh.Ready(t.Context()); !errors.Is(err, projector.ErrStale) {
+		t.Errorf("before anything was built: %v", err)
 	}
 	f.worker("new", next)
+	await(t, "the new version is being built", begun)
+	f.fill(500, 30)
+	f.expect(old)
+	if err := fresh.Ready(t.Context()); !errors.Is(err, projector.ErrStale) {
+		t.Errorf("in the middle of the build: %v", err)
+	}
+	if _, err := f.row(fresh, 0, "tally-1"); !errors.Is(err, projector.ErrStale) {
+		t.Errorf("a reader of the new version gets %v", err)
+	}
+	close(goOn)
 	eventually(t, patience, "the new version is built", func() bool { return fresh.Ready(t.Context()) == nil })
 	f.fill(1_000, 30)
 	f.expect(fresh)
