@@ -1,6 +1,7 @@
 package projector_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -277,3 +278,46 @@ func TestAReplicaIsNotBelievedThatAStreamIsParked(t *testing.T) {
 		t.Errorf("after the retry the row is %+v", row)
 	}
 }
+
+// A replica that does not answer costs readers nothing once that was noticed: who tries it again is not one of them.
+func TestAReplicaThatHangsIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	f, stack := setupReplicas(t, 2)
+	f.worker("one")
+	var hanging *pgxpool.Pool
+	m := f.process(func(o *projector.ModelsOptions) { o.Wait, hanging = ample, o.Replicas[0] })
+	position := f.fill(100, 10)
+	f.expect(m)
+	must(t, stack.Replica(0).Pause())
+	asked := func() int64 { return hanging.Stat().AcquireCount() + hanging.Stat().CanceledAcquireCount() }
+	eventually(t, 3*patience, "readers leave the replica alone", func() bool {
+		before := asked()
+		window, cancel := context.WithTimeout(t.Context(), 3*answerTimeout)
+		defer cancel()
+		var group errgroup.Group
+		for client := range 10 {
+			group.Go(func() error {
+				for window.Err() == nil {
+					if _, err := f.row(m, position, fmt.Sprintf("tally-%d", client)); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		must(t, group.Wait())
+		return asked()-before <= 5 // looks, of which each takes answerTimeout or longer
+	})
+	must(t, stack.Replica(0).Resume())
+	eventually(t, 2*patience, "the replica is asked again", func() bool {
+		before := asked()
+		for range 100 {
+			_, err := f.row(m, position, "tally-3")
+			must(t, err)
+		}
+		return asked()-before > 20
+	})
+}
+
+// answerTimeout is how long the engine waits for a server.
+const answerTimeout = time.Second

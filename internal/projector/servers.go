@@ -27,7 +27,9 @@ type server struct {
 
 func (s *server) down() bool { return time.Now().UnixNano() < s.downUntil.Load() }
 
-func (s *server) failed() { s.downUntil.Store(time.Now().Add(leftAlone).UnixNano()) }
+func (s *server) failed() { s.leave(leftAlone) }
+
+func (s *server) leave(alone time.Duration) { s.downUntil.Store(time.Now().Add(alone).UnixNano()) }
 
 // inTurn returns the servers in the order in which to ask them: healthy replicas, beginning with another one each time, the
 // primary, replicas that lag, and then those that failed a moment ago.
@@ -57,7 +59,8 @@ func (m *Models) inTurn() []*server {
 // toleratedLag is how many times refreshEvery a replica may be behind, 2 s, before others are asked rather.
 const toleratedLag = 4
 
-// watchReplicas finds out, until ctx ends, which replicas have stopped replaying the log although they answer.
+// watchReplicas finds out, until ctx ends, which replicas have stopped replaying the log although they answer, and which do not
+// answer at all.
 func (m *Models) watchReplicas(ctx context.Context) {
 	if m.o.Feed == nil {
 		return // nothing tells where the log ends
@@ -84,13 +87,17 @@ func (m *Models) watchReplicas(ctx context.Context) {
 	}
 }
 
-// measure notes whether a replica has what was the end of the log some time ago. One that does not answer stays as it was.
+// measure notes whether a replica has what was the end of the log some time ago. One that does not answer is left alone until the
+// next measurement has ended: it is not to be readers who find out, again and again, each by waiting for it.
 func (m *Models) measure(ctx context.Context, s *server, expected int64) {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	asking, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	var position int64
-	err := s.pool.QueryRow(ctx, `SELECT coalesce((SELECT position FROM events ORDER BY position DESC LIMIT 1), 0)`).Scan(&position)
+	err := s.pool.QueryRow(asking, `SELECT coalesce((SELECT position FROM events ORDER BY position DESC LIMIT 1), 0)`).Scan(&position)
 	if err != nil {
+		if ctx.Err() == nil {
+			s.leave(leftAlone + answerTimeout)
+		}
 		return
 	}
 	lagging := position < expected
