@@ -350,7 +350,10 @@ func TestARebuildIsSeenEverywhere(t *testing.T) {
 		return p.Status == "REBUILDING" && p.Generation == 1 && p.Rebuild != nil && p.Rebuild.Generation == 2 && p.Rebuild.Position == at &&
 			p.Rebuild.Target == at && p.Rebuild.Percent == 100
 	}
-	for !isHeld(next()) { // ends with the subscription's time
+	for p := next(); !isHeld(p); p = next() { // ends with the subscription's time
+		if p.Rebuild != nil && p.Rebuild.Percent == 100 && p.Rebuild.Position != at {
+			t.Errorf("before it has come to the end there is %+v", *p.Rebuild)
+		}
 	}
 	var told struct{ Projections []shownProjection }
 	mustAsk(t, s.url, `{ projections `+shownFields+` }`, nil, &told)

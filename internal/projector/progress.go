@@ -121,9 +121,9 @@ type Rebuild struct {
 }
 
 // buildingQuery has the generations that are being built, the latest of a projection last. What a rebuild fills is told by itself, as
-// long as it lives; what workers fill is seen by the checkpoints of the tables.
+// long as it lives, but for the end of the log before it knows that; what workers fill is seen by the checkpoints of the tables.
 const buildingQuery = `SELECT p.name, p.generation, coalesce(CASE WHEN p.owner IS NULL THEN seen.reached ELSE p.reached END, 0),
-	  coalesce(CASE WHEN p.owner IS NULL THEN head.position ELSE p.target END, 0),
+	  CASE WHEN p.owner IS NULL OR coalesce(p.target, 0) = 0 THEN head.position ELSE p.target END,
 	  coalesce(CASE WHEN p.owner IS NULL THEN seen.reached / greatest(extract(epoch FROM now() - p.created_at), 0.001) ELSE p.rate END, 0)::float8
 	FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
 	JOIN projections p ON p.name = needed.name AND p.version = needed.version
