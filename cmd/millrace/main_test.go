@@ -162,20 +162,28 @@ type answer struct {
 		Message    string         `json:"message"`
 		Extensions map[string]any `json:"extensions"`
 	} `json:"errors"`
+	Extensions map[string]any `json:"extensions"`
+
+	header http.Header
 }
 
 // ask sends a GraphQL request.
 func ask(ctx context.Context, url, query string, variables map[string]any) (*answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
 	body, err := json.Marshal(map[string]any{"query": query, "variables": variables})
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
+	return exchange(r)
+}
+
+// exchange sends a request as staff and reads the answer. Errors in it are an error too.
+func exchange(r *http.Request) (*answer, error) {
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Authorization", "Bearer "+testStaffToken)
 	response, err := http.DefaultClient.Do(r)
@@ -187,7 +195,7 @@ func ask(ctx context.Context, url, query string, variables map[string]any) (*ans
 	if err != nil {
 		return nil, err
 	}
-	var a answer
+	a := answer{header: response.Header}
 	if err := json.Unmarshal(content, &a); err != nil {
 		return nil, fmt.Errorf("status %d: %q: %w", response.StatusCode, content, err)
 	}
