@@ -88,11 +88,13 @@ func (r *records) remember(ctx context.Context, moves []move) {
 	for i, m := range moves {
 		partitions[i], to[i] = int16(m.partition), m.to
 	}
-	_, err := r.pool.Exec(ctx, `UPDATE checkpoints c SET position = m.position
+	b := &pgx.Batch{}
+	b.Queue(`SELECT set_config('synchronous_commit', 'off', true)`) // nothing is lost that is not found again
+	b.Queue(`UPDATE checkpoints c SET position = m.position
 		FROM unnest($4::smallint[], $5::bigint[]) AS m(partition, position)
 		WHERE c.projection = $1 AND c.generation = $2 AND c.store = $3 AND c.partition = m.partition AND c.position < m.position`,
 		r.projection, r.generation, storeRedis, partitions, to)
-	if err != nil && ctx.Err() == nil {
+	if err := r.pool.SendBatch(ctx, b).Close(); err != nil && ctx.Err() == nil {
 		r.logger.WarnContext(ctx, "progress in Redis not remembered", "error", err)
 	}
 }
