@@ -13,11 +13,11 @@ import (
 	"github.com/millrace/millrace/internal/projector"
 )
 
-// lookedAt counts how often read models are looked at. They stand at another position each time, or cannot be read.
+// lookedAt counts how often read models are looked at. They stand at another position each time, or stand still, or cannot be read.
 type lookedAt struct {
 	Projections
 	looks, parked atomic.Int64
-	fails         atomic.Bool
+	still, fails  atomic.Bool
 }
 
 var errAway = errors.New("the database is away")
@@ -26,7 +26,11 @@ func (l *lookedAt) Status(context.Context) ([]projector.Status, error) {
 	if l.fails.Load() {
 		return nil, errAway
 	}
-	return []projector.Status{{Name: "orders", Position: l.looks.Add(1)}}, nil
+	position := l.looks.Add(1)
+	if l.still.Load() {
+		position = 1_000
+	}
+	return []projector.Status{{Name: "orders", Position: position, Partitions: []projector.PartitionStatus{{Number: 0}}}}, nil
 }
 
 func (l *lookedAt) Parked(context.Context, ...string) ([]projector.ParkedEvent, error) {
@@ -97,6 +101,34 @@ func TestFollowersShareTheirLooks(t *testing.T) {
 		if _, err := h.follow(); !errors.Is(err, errShuttingDown) {
 			t.Errorf("after the end: %v", err)
 		}
+	})
+}
+
+// TestFollowersHearOfChangesOnly has a read model stand still, which is told once.
+func TestFollowersHearOfChangesOnly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &lookedAt{}
+		l.still.Store(true)
+		h := &statusHub{projections: l}
+		f, err := h.follow()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		values := make(chan *model.Projection, 100)
+		done := make(chan error, 1)
+		go func() { done <- f.show(ctx, "orders", f.behind(ctx, nil), values) }()
+		time.Sleep(10 * time.Second)
+		if looks := l.looks.Load(); looks < 20 || len(values) != 1 {
+			t.Errorf("after %d looks there were %d values", looks, len(values))
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		f.leave()
+		h.close()
 	})
 }
 
