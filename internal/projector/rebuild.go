@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -83,6 +84,7 @@ type rebuilder struct {
 	events     atomic.Int64
 	head       atomic.Int64
 	unbroken   continuity
+	gate       *gate // nil: made by the first fold
 }
 
 // position is where every sink has come to.
@@ -99,6 +101,14 @@ func (r *rebuilder) position() int64 {
 func (r *rebuilder) fold(ctx context.Context, sinks []*sink, after, until int64) error {
 	r.head.Store(max(r.head.Load(), until))
 	r.unbroken.begin(after)
+	if r.gate == nil {
+		r.gate = newGate()
+	}
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { r.gate.watch(watching, r.log) })
+	defer watch.Wait()
+	defer stop()
 	group, ctx := errgroup.WithContext(ctx)
 	pages := make(chan chan []es.Event, pagesAhead)
 	group.Go(func() error {
@@ -113,14 +123,14 @@ func (r *rebuilder) fold(ctx context.Context, sinks []*sink, after, until int64)
 		inputs[i] = make(chan []es.Event, pagesAhead)
 		group.Go(func() error {
 			for events := range inputs[i] {
-				if err := s.fold(ctx, events); err != nil {
+				if err := r.gate.step(ctx, func() error { return s.fold(ctx, events) }); err != nil {
 					return err
 				}
 			}
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return s.finish(ctx, until)
+			return r.gate.step(ctx, func() error { return s.finish(ctx, until) })
 		})
 	}
 	group.Go(func() error {
@@ -213,7 +223,11 @@ func (r *rebuilder) readSome(ctx context.Context, pages chan<- chan []es.Event, 
 func (r *rebuilder) read(ctx context.Context, once func() ([]es.Event, error)) ([]es.Event, error) {
 	pause := backoff{}
 	for {
-		events, err := once()
+		var events []es.Event
+		err := r.gate.step(ctx, func() (err error) {
+			events, err = once()
+			return err
+		})
 		if err == nil || ctx.Err() != nil || pause.attempts >= rebuildAttempts {
 			return events, err
 		}
