@@ -1,6 +1,7 @@
 package projector_test
 
 import (
+	"context"
 	"fmt"
 	"syscall"
 	"testing"
@@ -8,13 +9,14 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millrace/millrace/internal/es"
 	"github.com/millrace/millrace/internal/projector"
 )
 
 // helping is a worker that takes shares of rebuilds.
-func (f *fixture) helping(id string) {
+func (f *fixture) helping(id string, projections ...projector.Projection) {
 	f.t.Helper()
-	o := f.workerOptions(id)
+	o := f.workerOptions(id, projections...)
 	o.Helps = true
 	w, err := projector.NewWorker(o)
 	must(f.t, err)
@@ -38,16 +40,35 @@ func (f *fixture) sharesOf() map[string]int {
 	return found
 }
 
+// together folds no share before every share has been taken.
+func (f *fixture) together() projector.Projection {
+	p := tallyProjection(f.info, 1)
+	apply := p.Postgres.Apply
+	p.Postgres.Apply = func(ctx context.Context, tx *projector.Tx, events []es.Event) error {
+		for {
+			var free int
+			if err := f.pool.QueryRow(ctx, `SELECT count(*) FROM rebuild_shares WHERE worker IS NULL`).Scan(&free); err != nil {
+				return err
+			}
+			if free == 0 {
+				return apply(ctx, tx, events)
+			}
+		}
+	}
+	return p
+}
+
 func TestWorkersShareARebuild(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	f.fill(55_000, 50)
-	f.helping("one")
-	f.helping("two")
+	f.helping("one", f.together())
+	f.helping("two", f.together())
 	m := f.models()
 	f.expect(m)
 	helped := make(map[string]bool)
 	options := f.replayOptions()
+	options.Projections = []projector.Projection{f.together()}
 	var last projector.Progress
 	options.Progress = func(p projector.Progress) {
 		if p.Position < last.Position {
