@@ -116,28 +116,43 @@ func (m *Models) Run(ctx context.Context) error {
 }
 
 // Ready returns nil when every projection has a live generation of this binary's version, and an error wrapping
-// ErrStale that names those that have none.
+// ErrStale that names those that have none. What a replica does not know of yet does not count where another server knows it.
 func (m *Models) Ready(ctx context.Context) error {
-	var missing []string
-	err := m.onServers(ctx, m.inTurn(), func(ctx context.Context, s *server) error {
-		missing = missing[:0]
-		rows, err := s.pool.Query(ctx, `SELECT wanted.name FROM unnest($1::text[], $2::integer[]) AS wanted(name, version)
-			WHERE NOT EXISTS (SELECT FROM projections p WHERE p.name = wanted.name AND p.version = wanted.version
-			  AND p.status = 'live' AND (p.log_id, p.log_epoch) = ($3::uuid, $4))`,
-			m.projectionNames(), m.versions(m.projectionNames()), m.o.Info.ID, m.o.Info.Epoch)
-		if err != nil {
-			return err
+	var building, failed error
+	for _, s := range m.primaryFirst() {
+		missing, err := m.missing(ctx, s)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			failed = errors.Join(failed, fmt.Errorf("projector: looking for live read models: %s: %w", s.name, err))
+		case len(missing) == 0:
+			return nil
+		default:
+			building = fmt.Errorf("projector: %s: still being built: %w", strings.Join(missing, ", "), ErrStale)
+			if s == m.primary {
+				return building
+			}
 		}
-		missing, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		return err
-	})
+	}
+	if building != nil {
+		return building
+	}
+	return failed
+}
+
+// missing names the projections that have no live generation of this binary's version, as one server says.
+func (m *Models) missing(ctx context.Context, s *server) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	rows, err := s.pool.Query(ctx, `SELECT wanted.name FROM unnest($1::text[], $2::integer[]) AS wanted(name, version)
+		WHERE NOT EXISTS (SELECT FROM projections p WHERE p.name = wanted.name AND p.version = wanted.version
+		  AND p.status = 'live' AND (p.log_id, p.log_epoch) = ($3::uuid, $4))`,
+		m.projectionNames(), m.versions(m.projectionNames()), m.o.Info.ID, m.o.Info.Epoch)
 	if err != nil {
-		return fmt.Errorf("projector: looking for live read models: %w", err)
+		return nil, err
 	}
-	if len(missing) > 0 {
-		return fmt.Errorf("projector: %s: still being built: %w", strings.Join(missing, ", "), ErrStale)
-	}
-	return nil
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 func (m *Models) projectionNames() []string {

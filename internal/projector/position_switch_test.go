@@ -101,27 +101,39 @@ func TestDocumentsComeFromTheGenerationBefore(t *testing.T) {
 	}
 }
 
-// The generation that readers see is the one that the primary names: a replica that has not heard of a switch takes nobody back.
-func TestAReplicaThatMissedASwitch(t *testing.T) {
+// The generation that readers see is the one that the primary names, or the last that it has named: replicas that have not heard of a
+// switch, or of the model at all, take nobody back, and make nobody say that it is not ready.
+func TestReplicasThatMissedASwitch(t *testing.T) {
 	t.Parallel()
-	f, stack := setupReplicas(t, 2)
+	const ignorant, outdated = 0, 1
+	f, stack := setupReplicas(t, 3)
+	must(t, stack.PauseReplay(t.Context(), ignorant))
 	f.worker("one")
 	f.fill(100, 10)
 	f.expect(f.models())
-	must(t, stack.PauseReplay(t.Context(), 0))
+	must(t, stack.PauseReplay(t.Context(), outdated))
 	for range 2 { // it names a generation that is there no more
 		_, err := projector.Replay(t.Context(), f.replayOptions())
 		must(t, err)
 	}
 	position := f.append("tally-3", added{N: 1})
-	m := f.process(withAmpleWait) // which has not noticed yet that the replica stands still
+	m := f.process(withAmpleWait) // which has not noticed yet that replicas stand still
 	eventually(t, patience, "documents are read of the new generation", func() bool { return f.document(m, position, "tally-3") != nil })
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // several looks at who is live
-	defer cancel()
-	for ctx.Err() == nil {
-		if d := f.document(m, position, "tally-3"); d == nil || d.Last != position {
-			t.Fatalf("the document is %+v, want one of position %d", d, position)
+	watch := func(what string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // several looks at who is live
+		defer cancel()
+		for ctx.Err() == nil {
+			if d := f.document(m, position, "tally-3"); d == nil || d.Last != position {
+				t.Fatalf("%s: the document is %+v, want one of position %d", what, d, position)
+			}
+			if err := m.Ready(t.Context()); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
 		}
 	}
+	watch("with the primary")
 	must(t, f.shows(m, position, "tally-3"))
+	must(t, stack.Primary().Kill())
+	watch("without the primary")
 }
