@@ -21,6 +21,8 @@ const (
 	// projection does not want its checkpoint has passed it: a commit for each such event would cost more than all others.
 	idleCheck  = time.Second
 	moveWithin = 250 * time.Millisecond
+	// readFirst is how long reading events that are there already may take, and doubles up to applyTimeout as long as it takes longer.
+	readFirst = 2 * time.Second
 )
 
 // runner folds one generation of one projection into one store, for the partitions that it is assigned.
@@ -50,6 +52,7 @@ type runner struct {
 	parts     []*part // by partition number; nil where not assigned
 	position  int64   // live partitions have seen the log up to here; 0 while there are none
 	nextCheck time.Time
+	readTime  time.Duration
 	group     *errgroup.Group
 	own       []es.Event
 	picked    []es.Event
@@ -117,7 +120,7 @@ func (r *runner) run(ctx context.Context) error {
 	r.group, ctx = errgroup.WithContext(ctx)
 	r.live = r.newStore()
 	defer r.metrics.gone(r.projection.Name, r.generation, r.live.name())
-	r.nextCheck = time.Now().Add(idleCheck)
+	r.nextCheck, r.readTime = time.Now().Add(idleCheck), readFirst
 	trouble := backoff{}
 	for ctx.Err() == nil {
 		r.absorb(ctx)
@@ -125,25 +128,43 @@ func (r *runner) run(ctx context.Context) error {
 			r.check(ctx)
 			r.nextCheck = now.Add(idleCheck)
 		}
-		wait, cancel := r.waiting(ctx, r.nextRetry(r.nextCheck))
-		if !r.anyLive() {
-			<-wait.Done()
-			cancel()
-			continue
-		}
-		events, err := r.feed.After(wait, r.position, liveBatch)
-		interrupted := wait.Err() != nil
-		cancel()
+		events, interrupted, err := r.next(ctx)
 		switch {
-		case err == nil:
+		case err == nil && len(events) > 0:
 			trouble.reset()
 			r.fold(ctx, events)
-		case !interrupted:
+		case err != nil && !interrupted:
 			r.logger.WarnContext(ctx, "projection cannot read the log", "error", err)
 			trouble.pause(ctx)
 		}
 	}
 	return r.group.Wait()
+}
+
+// next returns the events that come next to the live partitions, none if there is something else to do before there are any.
+//
+// Only waiting for events is interrupted. Old events, which have to be read from PostgreSQL, are not had any sooner by
+// asking again: a server that takes longer for them than the time to the next check would be asked for ever.
+func (r *runner) next(ctx context.Context) (events []es.Event, interrupted bool, err error) {
+	live := r.anyLive()
+	if live && r.feed.Head() > r.position {
+		reading, cancel := context.WithTimeout(ctx, r.readTime)
+		defer cancel()
+		if events, err = r.feed.After(reading, r.position, liveBatch); err == nil {
+			r.readTime = readFirst
+		} else if reading.Err() != nil {
+			r.readTime = min(2*r.readTime, applyTimeout)
+		}
+		return events, ctx.Err() != nil, err
+	}
+	wait, cancel := r.waiting(ctx, r.nextRetry(r.nextCheck))
+	defer cancel()
+	if !live {
+		<-wait.Done()
+		return nil, true, nil
+	}
+	events, err = r.feed.After(wait, r.position, liveBatch)
+	return events, wait.Err() != nil, err
 }
 
 func (r *runner) anyLive() bool {

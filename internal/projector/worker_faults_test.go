@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/millrace/millrace/internal/devstack/stacktest"
+	"github.com/millrace/millrace/internal/feed"
 	"github.com/millrace/millrace/internal/projector"
 )
 
@@ -110,4 +111,24 @@ func TestDatabaseThatComesBack(t *testing.T) {
 	f.keep(before, leaseLife+leaseLife/2)
 	f.fill(500, 40)
 	f.expect(f.models())
+}
+
+// TestOldEventsAreReadHoweverLongItTakes has a worker read what happened before it came from a server so slow that it takes longer
+// than the worker's pauses between checks.
+func TestOldEventsAreReadHoweverLongItTakes(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.fill(3_000, 40)
+	proxy, through := stacktest.ProxyURL(t, f.url)
+	slow := feed.New(feed.Options{Log: f.log.On(connect(t, through)), Info: f.info, Codec: codec, Logger: testLogger(t)})
+	background(t, slow.Run)
+	await(t, "the feed knows the log", slow.Ready())
+	proxy.Delay(600) // a statement that is prepared first takes two answers
+	options := f.workerOptions("one")
+	options.Feed = slow
+	w, err := projector.NewWorker(options)
+	must(t, err)
+	background(t, w.Run)
+	f.expect(f.models())
+	f.verified()
 }
