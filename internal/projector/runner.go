@@ -15,7 +15,7 @@ import (
 const (
 	liveBatch = 2_000
 	bulkBatch = 10_000
-	// nearLive is how many events behind the live partitions one may be to join them.
+	// nearLive is within how many events of the live partitions one that is behind joins them.
 	nearLive = 4_000
 	// idleCheck is how often checkpoints are brought up to what has been seen, and compared where nothing has.
 	idleCheck = time.Second
@@ -28,6 +28,7 @@ type runner struct {
 	filter     *filter
 	feed       Feed
 	log        Log
+	near       int64
 	records    *records
 	newStore   func() store
 	logger     *slog.Logger
