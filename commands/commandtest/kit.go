@@ -4,6 +4,8 @@
 // A [Kit] is no log: it has one caller, keeps everything in memory and loses it. It takes decisions on the kit's own
 // terms, which are harder than the log's: each is run on states that are not loaded yet, and then twice, and has to come
 // to the same end; and every event goes through its stored form before it is folded.
+//
+// Package internal/projector/projectortest does the same for projections, which can be given what commands have appended here.
 package commandtest
 
 import (

@@ -70,7 +70,7 @@ func (c *catchUp) step(ctx context.Context) error {
 	c.head = max(c.head, c.feed.Head())
 	c.parts = slices.DeleteFunc(c.parts, func(p *part) bool {
 		switch {
-		case p.failing == 0 && p.due() == "" && p.seen >= max(c.past, c.head-nearLive):
+		case p.failing == 0 && p.due() == "" && p.seen >= c.past && p.seen > c.head-c.near:
 			c.arrive(arrival{part: p})
 		case (p.failing != 0 || p.due() != "") && len(c.parts) > 1:
 			c.catchUp(ctx, []*part{p}, c.past) // alone, so that the others need not wait for it

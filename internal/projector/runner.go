@@ -15,7 +15,7 @@ import (
 const (
 	liveBatch = 2_000
 	bulkBatch = 10_000
-	// nearLive is how many events behind the live partitions one may be to join them.
+	// nearLive is within how many events of the live partitions one that is behind joins them.
 	nearLive = 4_000
 	// idleCheck is how often checkpoints are compared where nothing happens, and moveWithin how long after an event that the
 	// projection does not want its checkpoint has passed it: a commit for each such event would cost more than all others.
@@ -32,6 +32,7 @@ type runner struct {
 	filter     *filter
 	feed       Feed
 	log        Log
+	near       int64
 	records    *records
 	newStore   func() store
 	logger     *slog.Logger

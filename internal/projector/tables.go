@@ -3,6 +3,7 @@ package projector
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -12,6 +13,20 @@ import (
 type table struct {
 	name string
 	key  []string
+}
+
+// keyed is a query, in parentheses, for the rows of the table in a schema as jsonb: the primary key as an array, which is the whole
+// row where there is none, and the row.
+func (t *table) keyed(schema string) string {
+	key := "to_jsonb(t)"
+	if len(t.key) > 0 {
+		columns := make([]string, len(t.key))
+		for i, c := range t.key {
+			columns[i] = "t." + pgx.Identifier{c}.Sanitize()
+		}
+		key = "jsonb_build_array(" + strings.Join(columns, ", ") + ")"
+	}
+	return `(SELECT ` + key + ` AS key, to_jsonb(t) AS row FROM ` + pgx.Identifier{schema, t.name}.Sanitize() + ` AS t)`
 }
 
 // tablesOf lists the tables of a schema, by name.

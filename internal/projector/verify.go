@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -198,19 +197,8 @@ func (v *verification) compareTables(ctx context.Context, s *sink, number int, l
 	}
 	var all []Difference
 	for _, t := range tables {
-		key := "to_jsonb(t)"
-		if len(t.key) > 0 {
-			columns := make([]string, len(t.key))
-			for i, c := range t.key {
-				columns[i] = "t." + pgx.Identifier{c}.Sanitize()
-			}
-			key = "jsonb_build_array(" + strings.Join(columns, ", ") + ")"
-		}
-		side := func(schema string) string {
-			return `(SELECT ` + key + ` AS key, to_jsonb(t) AS row FROM ` + pgx.Identifier{schema, t.name}.Sanitize() + ` AS t)`
-		}
 		rows, err := snapshot.Query(ctx, `SELECT coalesce(l.key, r.key)::text, coalesce(l.row::text, ''), coalesce(r.row::text, '')
-			FROM `+side(schemaName(s.projection.Name, number))+` AS l FULL JOIN `+side(rebuilt)+` AS r USING (key)
+			FROM `+t.keyed(schemaName(s.projection.Name, number))+` AS l FULL JOIN `+t.keyed(rebuilt)+` AS r USING (key)
 			WHERE l.row IS DISTINCT FROM r.row LIMIT $1`, mostDifferences)
 		if err != nil {
 			return nil, err

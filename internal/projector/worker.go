@@ -38,6 +38,12 @@ type WorkerOptions struct {
 	// Helps is whether the worker also takes shares of rebuilds: see [Replay]. It needs the memory and the processors that a
 	// rebuild needs, and a connection for each projection with tables.
 	Helps bool
+	// Near is within how many events of the live partitions one that is behind joins them, 0 meaning 4,000: the fewer, the more is
+	// folded by catching up.
+	Near int64
+	// Alone says that there is no other worker: this one takes all partitions at once, without leases, and looks after nothing but
+	// them. It is for tests of projections, which begin many workers.
+	Alone bool
 	// Logger is nil for slog.Default.
 	Logger *slog.Logger
 	// Metrics is nil for none.
@@ -79,6 +85,9 @@ func NewWorker(o WorkerOptions) (*Worker, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	if o.Near == 0 {
+		o.Near = nearLive
+	}
 	w := &Worker{o: o, runners: make(map[runnerKey]*runningRunner)}
 	w.flusher, w.meter = newFlusher(o.Pool, o.Logger), newMeter(o.Pool, o.Logger)
 	w.leases = &leases{pool: o.Pool, worker: o.ID, info: o.Info, projections: o.Projections}
@@ -119,6 +128,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err := w.prepare(ctx); err != nil {
 		return err
 	}
+	if w.o.Alone {
+		return w.runAlone(ctx)
+	}
 	var beating sync.WaitGroup
 	beats := make(chan struct{}, 1)
 	beating.Go(func() { w.beat.run(ctx, beats) })
@@ -158,6 +170,20 @@ func (w *Worker) Run(ctx context.Context) error {
 		err = <-ended
 	}
 	return err
+}
+
+// runAlone folds, with the runners that Run has, the generations that there are when it begins.
+func (w *Worker) runAlone(ctx context.Context) error {
+	s, err := w.leases.look(ctx, false)
+	if err == nil {
+		w.reconcile(ctx, s.generations)
+		for i := range w.o.Projections {
+			w.assign(&w.o.Projections[i], everyPartition(w.o.Info.Partitions))
+		}
+	} else if ctx.Err() == nil {
+		return err
+	}
+	return w.group.Wait()
 }
 
 // prepare makes the generations and leases, however long the database is away. Its error is a mistake in a
@@ -376,7 +402,7 @@ func (w *Worker) reconcile(ctx context.Context, generations []generation) {
 func (w *Worker) newRunner(p *Projection, key runnerKey) *runner {
 	logger := w.o.Logger.With("projection", p.Name, "generation", key.generation)
 	r := &runner{
-		projection: p, generation: key.generation, filter: newFilter(p, w.o.Codec), feed: w.o.Feed, log: w.o.Log,
+		projection: p, generation: key.generation, filter: newFilter(p, w.o.Codec), feed: w.o.Feed, log: w.o.Log, near: w.o.Near,
 		logger: logger, metrics: w.o.Metrics, meter: w.meter,
 		records: &records{pool: w.o.Pool, projection: p.Name, generation: key.generation, store: key.store, logger: logger},
 	}
