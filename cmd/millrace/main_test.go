@@ -28,6 +28,7 @@ const beMillrace = "MILLRACE_TEST_BE_MILLRACE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(beMillrace) != "" {
+		breakPromises()
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 		stop()

@@ -34,8 +34,8 @@ import (
 	"github.com/millrace/millrace/projections/stock"
 )
 
-// allProjections are the read models and to-do lists of this release.
-func allProjections() []projector.Projection {
+// allProjections are the read models and to-do lists of this release. A test runs the program with others.
+var allProjections = func() []projector.Projection {
 	return []projector.Projection{
 		carts.Projection(), catalogue.Projection(), orders.Projection(), payments.Projection(), sales.Projection(), stock.Projection(),
 	}

@@ -70,6 +70,15 @@ func (p *Proxy) Stall() {
 	}
 }
 
+// Reset breaks off every connection, new ones too, as soon as the server answers on it, until Heal: requests reach the server,
+// answers are lost.
+func (p *Proxy) Reset() {
+	p.t.Helper()
+	if _, err := p.proxy.Toxics.AddToxicJson(strings.NewReader(`{"name":"reset","type":"reset_peer","stream":"downstream","attributes":{"timeout":0}}`)); err != nil {
+		p.t.Fatalf("stacktest: resetting the connections of a proxy: %v", err)
+	}
+}
+
 // Delay holds back every answer for a time in milliseconds, until Heal.
 func (p *Proxy) Delay(milliseconds int) {
 	p.t.Helper()

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/cmd/millrace/audittest"
+	"github.com/millrace/millrace/internal/devstack/stacktest"
+	"github.com/millrace/millrace/internal/es"
+	"github.com/millrace/millrace/internal/projector"
+)
+
+// TestBrokenPromisesAreFound breaks one promise at a time, each in a way that nothing but faults brings to light, and has the
+// same faults and the same audit as TestExactlyOnceUnderFaults find it: an audit that finds nothing has failed.
+func TestBrokenPromisesAreFound(t *testing.T) {
+	t.Parallel()
+	for _, b := range []struct {
+		promise string
+		area    audittest.Area // where it shows, and nowhere else
+		role    string         // of those that suffer
+		broken  func(*chaos) (env []string)
+	}{
+		{"rows and checkpoint move in one commit", audittest.Postgres, "worker", func(*chaos) []string { return []string{beBroken + "=checkpoint-alone"} }},
+		{"checkpoints move by compare-and-set", audittest.Postgres, "worker", moveWithoutComparing},
+		{"documents change by compare-and-set", audittest.Redis, "worker", writeWithoutComparing},
+		{"each publish expects the sequence before its own", audittest.JetStream, "relay", publishWithoutExpecting},
+	} {
+		t.Run(b.promise, func(t *testing.T) {
+			t.Parallel()
+			const length, rounds = 6 * time.Second, 10
+			c := newChaos(t, crew{apis: 1, relays: 2, workers: 2}, b.broken)
+			c.calm = time.Second
+			for c.round < rounds {
+				c.suffer(length, b.role)
+				c.settle(time.Minute, b.area)
+				findings, events := c.audit()
+				t.Logf("round %d: %s; %d events", c.round, &c.market.witness, len(events))
+				for i, f := range findings {
+					if f.Area != b.area {
+						t.Errorf("something else is broken: %s", f)
+					} else if i < 3 {
+						t.Log("found: ", f)
+					}
+				}
+				if slices.ContainsFunc(findings, func(f audittest.Finding) bool { return f.Area == b.area }) {
+					return
+				}
+			}
+			t.Errorf("nothing was found in %d rounds of %s", rounds, length)
+		})
+	}
+}
+
+// beBroken names what is wrong with the processes that have it in their environment.
+const beBroken = "MILLRACE_TEST_BE_BROKEN"
+
+// breakPromises makes this process break a promise, if its environment says so.
+func breakPromises() {
+	if os.Getenv(beBroken) != "checkpoint-alone" {
+		return
+	}
+	whole := allProjections
+	allProjections = func() []projector.Projection {
+		projections := whole()
+		for i := range projections {
+			if p := projections[i].Postgres; p != nil {
+				projections[i].Postgres = &projector.Postgres{Schema: p.Schema, Apply: checkpointAlone(p.Apply)}
+			}
+		}
+		return projections
+	}
+}
+
+// checkpointAlone commits the checkpoints, which are queued already, and folds the events in a transaction that comes later.
+func checkpointAlone(apply func(context.Context, *projector.Tx, []es.Event) error) func(context.Context, *projector.Tx, []es.Event) error {
+	return func(ctx context.Context, tx *projector.Tx, events []es.Event) error {
+		for _, statement := range []string{`commit`, `begin`, `SELECT pg_sleep(0.1)`} {
+			if _, err := tx.Exec(ctx, statement); err != nil {
+				return err
+			}
+		}
+		return apply(ctx, tx, events)
+	}
+}
+
+// moveWithoutComparing takes the comparison out of the compare-and-set of checkpoints.
+func moveWithoutComparing(c *chaos) []string {
+	c.t.Helper()
+	for _, held := range []string{``, `, from_held text[], to_held text[]`} {
+		if _, err := c.shop.Primary.Exec(c.t.Context(), `CREATE OR REPLACE FUNCTION move_checkpoints(
+			of_projection text, of_generation integer, of_store text, of_partitions smallint[], from_positions bigint[], to_positions bigint[]`+held+`
+		) RETURNS void LANGUAGE plpgsql AS $$
+		BEGIN
+		  PERFORM FROM checkpoints c
+		    WHERE c.projection = of_projection AND c.generation = of_generation AND c.store = of_store AND c.partition = ANY (of_partitions)
+		    ORDER BY c.partition FOR NO KEY UPDATE;
+		  UPDATE checkpoints c SET position = m.to_position FROM unnest(of_partitions, to_positions) AS m(partition, to_position)
+		    WHERE c.projection = of_projection AND c.generation = of_generation AND c.store = of_store AND c.partition = m.partition;
+		END $$`); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	return nil
+}
+
+// writeWithoutComparing takes the comparison out of the script that writes documents. The server may know the script as it should be: it is
+// made to forget the name that it is called by.
+func writeWithoutComparing(c *chaos) []string {
+	c.t.Helper()
+	var proxy *stacktest.Proxy
+	proxy, c.stack.RedisURL = stacktest.ProxyURL(c.t, c.stack.RedisURL)
+	proxy.Rewrite(`(?i)evalsha\r\n\$40\r\n[0-9a-f]{40}`, "evalsha\r\n$40\r\n0000000000000000000000000000000000000000")
+	proxy.Rewrite(`if found ~= ARGV\[1\] then return found end`, "found = ARGV[1]")
+	return nil
+}
+
+// publishWithoutExpecting has JetStream take whatever comes next.
+func publishWithoutExpecting(c *chaos) []string {
+	c.t.Helper()
+	var proxy *stacktest.Proxy
+	proxy, c.stack.NATSURL = stacktest.ProxyURL(c.t, c.stack.NATSURL)
+	proxy.Rewrite(`Nats-Expected-Last-Sequence:`, `Void-Expected-Last-Sequence:`)
+	return nil
+}
