@@ -71,11 +71,11 @@ const eventColumns = `position, stream, version, type, data, metadata, occurred_
 func (l *Log) ReadAll(ctx context.Context, after int64, limit int) ([]es.Event, error) {
 	rows, err := l.pool.Query(ctx, `SELECT `+eventColumns+` FROM events WHERE position > $1 ORDER BY position LIMIT $2`, after, limit)
 	if err != nil {
-		return nil, fmt.Errorf("postgres: reading the log behind %d: %w", after, err)
+		return nil, fmt.Errorf("postgres: reading the log behind %d: %w", after, unavailable(err))
 	}
 	events, err := l.collect(rows, limit)
 	if err != nil {
-		return nil, fmt.Errorf("postgres: reading the log behind %d: %w", after, err)
+		return nil, fmt.Errorf("postgres: reading the log behind %d: %w", after, unavailable(err))
 	}
 	return events, nil
 }
@@ -85,11 +85,11 @@ func (l *Log) ReadPartitions(ctx context.Context, partitions []int, after int64,
 	rows, err := l.pool.Query(ctx, `SELECT `+eventColumns+` FROM events
 		WHERE position > $1 AND partition = ANY ($2::smallint[]) ORDER BY position LIMIT $3`, after, partitions, limit)
 	if err != nil {
-		return nil, fmt.Errorf("postgres: reading partitions %v behind %d: %w", partitions, after, err)
+		return nil, fmt.Errorf("postgres: reading partitions %v behind %d: %w", partitions, after, unavailable(err))
 	}
 	events, err := l.collect(rows, limit)
 	if err != nil {
-		return nil, fmt.Errorf("postgres: reading partitions %v behind %d: %w", partitions, after, err)
+		return nil, fmt.Errorf("postgres: reading partitions %v behind %d: %w", partitions, after, unavailable(err))
 	}
 	return events, nil
 }
@@ -118,13 +118,28 @@ ORDER BY position`
 func (l *Log) ReadStream(ctx context.Context, stream string, afterVersion int64, limit int) ([]es.Event, error) {
 	rows, err := l.pool.Query(ctx, streamQuery+` LIMIT $3`, []string{stream}, []int64{afterVersion}, limit)
 	if err != nil {
-		return nil, fmt.Errorf("postgres: reading stream %s: %w", stream, err)
+		return nil, fmt.Errorf("postgres: reading stream %s: %w", stream, unavailable(err))
 	}
 	events, err := l.collect(rows, min(limit, 64))
 	if err != nil {
-		return nil, fmt.Errorf("postgres: reading stream %s: %w", stream, err)
+		return nil, fmt.Errorf("postgres: reading stream %s: %w", stream, unavailable(err))
 	}
 	return events, nil
+}
+
+// unavailable wraps errors of a server that is away, or on its way there, with [es.ErrUnavailable].
+func unavailable(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch pgErr.Code[:2] {
+		case "08", "53", "57", "58": // connection, resources, intervention of an operator, system: appendix A of the manual
+		default:
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w", es.ErrUnavailable, err)
 }
 
 // PartitionEnd is the last event of a partition; zero values mean that it has none.

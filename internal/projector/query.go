@@ -185,7 +185,7 @@ func (q *query) ask(ctx context.Context) error {
 	case behind != nil:
 		return behind
 	default:
-		return fmt.Errorf("projector: reading %s: %w", strings.Join(q.need.Projections, ", "), failed)
+		return fmt.Errorf("projector: reading %s: %w: %w", strings.Join(q.need.Projections, ", "), es.ErrUnavailable, failed)
 	}
 }
 
