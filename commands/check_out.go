@@ -249,8 +249,8 @@ func (a *App) firstAnswer(ctx context.Context, outcome es.Outcome) (OrderResult,
 	number := es.IDOf(outcome.Streams[0])
 	// Placing is the first event, and one checkout appends no other to its order.
 	events, err := a.reader.ReadStream(ctx, outcome.Streams[0], 0, 1)
-	if err != nil {
-		return OrderResult{}, fmt.Errorf("commands: reading order %s: %w", number, err)
+	if err != nil { // there is an answer, and it cannot be told now
+		return OrderResult{}, fmt.Errorf("commands: reading order %s: %w: %w", number, es.ErrOutcomeUnknown, err)
 	}
 	state, err := es.FoldStream(Orders, order.State{}, events)
 	if err != nil {

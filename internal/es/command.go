@@ -10,8 +10,8 @@ import (
 // writer then reads the stream and decides again.
 var ErrNotLoaded = errors.New("es: stream not loaded yet")
 
-// ErrUnavailable is wrapped by errors that say that the log cannot take commands now. Whether the command
-// had an effect is unknown only where the error also wraps [ErrOutcomeUnknown].
+// ErrUnavailable is wrapped by errors that say that the log cannot take commands now, or that it, or what is made of it, cannot be
+// read now. Whether a command had an effect is unknown only where the error also wraps [ErrOutcomeUnknown].
 var ErrUnavailable = errors.New("the log is not available")
 
 // ErrOutcomeUnknown is wrapped when a command may or may not have been committed.

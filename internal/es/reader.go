@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Reader reads the log. Events come decoded where their type is known; Fact is nil where it is not.
+// Reader reads the log. Events come decoded where their type is known; Fact is nil where it is not. Errors wrap [ErrUnavailable]
+// where the log cannot be read now.
 type Reader interface {
 	// Head returns the position of the last event, 0 in an empty log.
 	Head(ctx context.Context) (int64, error)

@@ -180,6 +180,35 @@ func TestTheWriterOutlivesItsServer(t *testing.T) {
 	}
 }
 
+// A log that cannot be read now is told from one that says something is wrong.
+func TestALogThatCannotBeReadNow(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	execute(t, b.writer(t, b.pool), putUnits("a", 1))
+	proxy, through := stacktest.ProxyURL(t, b.env.DatabaseURL)
+	log := b.log.On(connect(t, through))
+	for _, away := range []func(){proxy.Cut, proxy.Reset} {
+		if events, err := log.ReadStream(t.Context(), "units-a", 0, 10); err != nil || len(events) != 1 {
+			t.Fatalf("got %d events, %v", len(events), err)
+		}
+		away()
+		for what, read := range map[string]func() error{
+			"the log":      func() error { _, err := log.ReadAll(t.Context(), 0, 10); return err },
+			"a partition":  func() error { _, err := log.ReadPartitions(t.Context(), []int{0}, 0, 10); return err },
+			"one's stream": func() error { _, err := log.ReadStream(t.Context(), "units-a", 0, 10); return err },
+		} {
+			if err := read(); !errors.Is(err, es.ErrUnavailable) {
+				t.Errorf("reading %s: %v", what, err)
+			}
+		}
+		proxy.Heal()
+		await(t, "the log to be read again", func() bool { _, err := log.Head(t.Context()); return err == nil })
+	}
+	if _, err := log.ReadAll(t.Context(), 0, -1); err == nil || errors.Is(err, es.ErrUnavailable) {
+		t.Errorf("asking for nonsense: %v", err)
+	}
+}
+
 func privateBundle(t *testing.T, databaseURL string) *bundle {
 	t.Helper()
 	pool := connect(t, databaseURL)

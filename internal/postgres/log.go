@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -69,27 +70,19 @@ const eventColumns = `position, stream, version, type, data, metadata, occurred_
 
 // ReadAll returns up to limit events behind a position, in the order of the log.
 func (l *Log) ReadAll(ctx context.Context, after int64, limit int) ([]es.Event, error) {
-	rows, err := l.pool.Query(ctx, `SELECT `+eventColumns+` FROM events WHERE position > $1 ORDER BY position LIMIT $2`, after, limit)
+	events, err := l.read(ctx, limit, `SELECT `+eventColumns+` FROM events WHERE position > $1 ORDER BY position LIMIT $2`, after, limit)
 	if err != nil {
-		return nil, fmt.Errorf("postgres: reading the log behind %d: %w", after, unavailable(err))
-	}
-	events, err := l.collect(rows, limit)
-	if err != nil {
-		return nil, fmt.Errorf("postgres: reading the log behind %d: %w", after, unavailable(err))
+		return nil, fmt.Errorf("postgres: reading the log behind %d: %w", after, err)
 	}
 	return events, nil
 }
 
 // ReadPartitions is ReadAll for the events of some partitions only.
 func (l *Log) ReadPartitions(ctx context.Context, partitions []int, after int64, limit int) ([]es.Event, error) {
-	rows, err := l.pool.Query(ctx, `SELECT `+eventColumns+` FROM events
+	events, err := l.read(ctx, limit, `SELECT `+eventColumns+` FROM events
 		WHERE position > $1 AND partition = ANY ($2::smallint[]) ORDER BY position LIMIT $3`, after, partitions, limit)
 	if err != nil {
-		return nil, fmt.Errorf("postgres: reading partitions %v behind %d: %w", partitions, after, unavailable(err))
-	}
-	events, err := l.collect(rows, limit)
-	if err != nil {
-		return nil, fmt.Errorf("postgres: reading partitions %v behind %d: %w", partitions, after, unavailable(err))
+		return nil, fmt.Errorf("postgres: reading partitions %v behind %d: %w", partitions, after, err)
 	}
 	return events, nil
 }
@@ -116,30 +109,11 @@ ORDER BY position`
 
 // ReadStream returns up to limit events of a stream behind a version, in the stream's order.
 func (l *Log) ReadStream(ctx context.Context, stream string, afterVersion int64, limit int) ([]es.Event, error) {
-	rows, err := l.pool.Query(ctx, streamQuery+` LIMIT $3`, []string{stream}, []int64{afterVersion}, limit)
+	events, err := l.read(ctx, min(limit, 64), streamQuery+` LIMIT $3`, []string{stream}, []int64{afterVersion}, limit)
 	if err != nil {
-		return nil, fmt.Errorf("postgres: reading stream %s: %w", stream, unavailable(err))
-	}
-	events, err := l.collect(rows, min(limit, 64))
-	if err != nil {
-		return nil, fmt.Errorf("postgres: reading stream %s: %w", stream, unavailable(err))
+		return nil, fmt.Errorf("postgres: reading stream %s: %w", stream, err)
 	}
 	return events, nil
-}
-
-// unavailable wraps errors of a server that is away, or on its way there, with [es.ErrUnavailable].
-func unavailable(err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch pgErr.Code[:2] {
-		case "08", "53", "57", "58": // connection, resources, intervention of an operator, system: appendix A of the manual
-		default:
-			return err
-		}
-	}
-	return fmt.Errorf("%w: %w", es.ErrUnavailable, err)
 }
 
 // PartitionEnd is the last event of a partition; zero values mean that it has none.
@@ -170,7 +144,12 @@ func (l *Log) PartitionEnds(ctx context.Context) (head int64, ends []PartitionEn
 	return head, ends, nil
 }
 
-func (l *Log) collect(rows pgx.Rows, sizeHint int) ([]es.Event, error) {
+// read returns the events that a query of eventColumns finds.
+func (l *Log) read(ctx context.Context, sizeHint int, sql string, args ...any) ([]es.Event, error) {
+	rows, err := l.pool.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, unavailable(err)
+	}
 	defer rows.Close()
 	events := make([]es.Event, 0, min(sizeHint, 20_000))
 	for rows.Next() {
@@ -182,7 +161,21 @@ func (l *Log) collect(rows pgx.Rows, sizeHint int) ([]es.Event, error) {
 		// What this binary cannot decode stays undecoded; whoever needs it decodes again and gets the error.
 		_ = l.codec.Decode(e)
 	}
-	return events, rows.Err()
+	return events, unavailable(rows.Err())
+}
+
+// unavailable marks errors that say that the log cannot be read now: those of the connection, and those of a server that goes down
+// or comes up, or has no room. What a server has against the query stays as it is, and so does the end of the context.
+func unavailable(err error) error {
+	const resources, intervention = "53", "57"
+	var pgErr *pgconn.PgError
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.As(err, &pgErr) && !strings.HasPrefix(pgErr.Code, resources) && !strings.HasPrefix(pgErr.Code, intervention):
+		return err
+	}
+	return fmt.Errorf("%w: %w", es.ErrUnavailable, err)
 }
 
 // headBatch returns the position of the last event and the batch that it came with.

@@ -164,7 +164,12 @@ func TestReplicaAndPrimaryAway(t *testing.T) {
 	if f.document(m, last, "tally-3") == nil {
 		t.Error("without the primary Redis does not answer")
 	}
+	must(t, stack.Replica(0).Kill())
+	if _, err := f.row(m, last, "tally-3"); !errors.Is(err, es.ErrUnavailable) {
+		t.Errorf("without any: %v", err)
+	}
 	must(t, stack.Primary().Start(t.Context()))
+	must(t, stack.Replica(0).Start(t.Context()))
 	eventually(t, 2*patience, "the primary answers", func() bool { return f.pool.Ping(t.Context()) == nil })
 	f.fill(1_000, 40)
 	f.expect(m)
