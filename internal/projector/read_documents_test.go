@@ -21,7 +21,7 @@ type logEnd struct {
 	head int64
 }
 
-func (l *logEnd) PartitionEnd(int) int64 { return l.head }
+func (l *logEnd) LastOf(func(string) bool) []int64 { return []int64{l.head} }
 
 func (l *logEnd) WaitFor(ctx context.Context, position int64) error {
 	if position <= l.head {
