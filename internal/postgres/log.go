@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -167,13 +166,16 @@ func (l *Log) read(ctx context.Context, sizeHint int, sql string, args ...any) (
 // unavailable marks errors that say that the log cannot be read now: those of the connection, and those of a server that goes down
 // or comes up, or has no room. What a server has against the query stays as it is, and so does the end of the context.
 func unavailable(err error) error {
-	const resources, intervention = "53", "57"
 	var pgErr *pgconn.PgError
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
-	case errors.As(err, &pgErr) && !strings.HasPrefix(pgErr.Code, resources) && !strings.HasPrefix(pgErr.Code, intervention):
-		return err
+	case errors.As(err, &pgErr):
+		switch pgErr.Code[:2] {
+		case "08", "53", "57", "58": // connection, resources, operator intervention, system: appendix A of the manual
+		default:
+			return err
+		}
 	}
 	return fmt.Errorf("%w: %w", es.ErrUnavailable, err)
 }

@@ -96,10 +96,33 @@ func TestProxyBreaksAndHeals(t *testing.T) {
 	}
 	proxy.Heal()
 	must(t, ping())
+	proxy.Reset()
+	if ping() == nil {
+		t.Error("a proxy that breaks connections off lets an answer through")
+	}
+	proxy.Heal()
+	must(t, ping())
 	proxy.Delay(500)
 	if ping() == nil {
 		t.Error("a delayed answer came within the time limit")
 	}
 	proxy.Heal()
 	must(t, ping())
+}
+
+func TestProxyRewrites(t *testing.T) {
+	t.Parallel()
+	env := stacktest.New(t, stacktest.WithoutNATS())
+	proxy, through := stacktest.ProxyURL(t, env.RedisURL)
+	proxy.Rewrite(`wo.ld`, "you")
+	proxy.Rewrite(`hel+o`, "ahoy!")
+	o, err := redis.ParseURL(through)
+	must(t, err)
+	client := redis.NewClient(o)
+	t.Cleanup(func() { must(t, client.Close()) })
+	said, err := client.Echo(t.Context(), "hello world").Result()
+	must(t, err)
+	if said != "ahoy! you  " {
+		t.Errorf("the server was sent %q", said)
+	}
 }
