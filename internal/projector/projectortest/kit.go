@@ -6,9 +6,10 @@
 //		Given(projectortest.On("order-1", placed, order.Confirmed{})).
 //		Then(projectortest.Rows(`SELECT number, status FROM orders.orders`, projectortest.Row{"1", "CONFIRMED"}))
 //
-// Nothing is replaced: the events are in the log of a database of the kit's own, workers fold them into PostgreSQL and
-// Redis, and a rebuild folds them again. Each case runs in every way in which the engine runs a fold (see [Kit]), and all have to
-// come to the same, row by row and document by document, whatever the case expects.
+// The events are in the log of a database of the kit's own, workers fold them into PostgreSQL and Redis, and a rebuild folds them
+// again. Only how they are handed out is the kit's, so that it says where batches end, and a worker has all partitions at once, without
+// leases. Each case runs in every way in which the engine runs a fold (see [Kit]), and all have to come to the same, row by row and
+// document by document, whatever the case expects.
 package projectortest
 
 import (
