@@ -14,9 +14,9 @@ import (
 )
 
 // TestBrokenPromisesAreFound breaks one promise at a time, each in a way that nothing but faults brings to light, and has the
-// same faults and the same audit as TestExactlyOnceUnderFaults find it: an audit that finds nothing has failed.
+// same faults and the same audit as TestExactlyOnceUnderFaults find it: an audit that finds nothing has failed. Like that test it has
+// the machine for itself: others measure times.
 func TestBrokenPromisesAreFound(t *testing.T) {
-	t.Parallel()
 	for _, b := range []struct {
 		promise string
 		area    audittest.Area // where it shows, and nowhere else
@@ -24,12 +24,10 @@ func TestBrokenPromisesAreFound(t *testing.T) {
 		broken  func(*chaos) (env []string)
 	}{
 		{"rows and checkpoint move in one commit", audittest.Postgres, "worker", func(*chaos) []string { return []string{beBroken + "=checkpoint-alone"} }},
-		{"checkpoints move by compare-and-set", audittest.Postgres, "worker", moveWithoutComparing},
 		{"documents change by compare-and-set", audittest.Redis, "worker", writeWithoutComparing},
 		{"each publish expects the sequence before its own", audittest.JetStream, "relay", publishWithoutExpecting},
 	} {
 		t.Run(b.promise, func(t *testing.T) {
-			t.Parallel()
 			const length, rounds = 6 * time.Second, 10
 			c := newChaos(t, crew{apis: 1, relays: 2, workers: 2}, b.broken)
 			c.calm = time.Second
@@ -84,26 +82,6 @@ func checkpointAlone(apply func(context.Context, *projector.Tx, []es.Event) erro
 		}
 		return apply(ctx, tx, events)
 	}
-}
-
-// moveWithoutComparing takes the comparison out of the compare-and-set of checkpoints.
-func moveWithoutComparing(c *chaos) []string {
-	c.t.Helper()
-	for _, held := range []string{``, `, from_held text[], to_held text[]`} {
-		if _, err := c.shop.Primary.Exec(c.t.Context(), `CREATE OR REPLACE FUNCTION move_checkpoints(
-			of_projection text, of_generation integer, of_store text, of_partitions smallint[], from_positions bigint[], to_positions bigint[]`+held+`
-		) RETURNS void LANGUAGE plpgsql AS $$
-		BEGIN
-		  PERFORM FROM checkpoints c
-		    WHERE c.projection = of_projection AND c.generation = of_generation AND c.store = of_store AND c.partition = ANY (of_partitions)
-		    ORDER BY c.partition FOR NO KEY UPDATE;
-		  UPDATE checkpoints c SET position = m.to_position FROM unnest(of_partitions, to_positions) AS m(partition, to_position)
-		    WHERE c.projection = of_projection AND c.generation = of_generation AND c.store = of_store AND c.partition = m.partition;
-		END $$`); err != nil {
-			c.t.Fatal(err)
-		}
-	}
-	return nil
 }
 
 // writeWithoutComparing takes the comparison out of the script that writes documents. The server may know the script as it should be: it is

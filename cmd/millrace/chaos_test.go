@@ -25,7 +25,6 @@ import (
 //
 // MILLRACE_TEST_CHAOS=2m makes the faults go on for longer; MILLRACE_TEST_SEED repeats those of another run.
 func TestExactlyOnceUnderFaults(t *testing.T) {
-	t.Parallel()
 	c := newChaos(t, crew{apis: 2, relays: 2, workers: 3, processes: 2})
 	c.jobs = []*job{c.replay(), c.importing()}
 	for c.suffer(chaosFor()); c.market.witness.answered() < enough && c.round < 8; {
