@@ -65,6 +65,8 @@ func New(t *testing.T, p projector.Projection, codec *es.Codec) *Kit {
 	if err != nil {
 		t.Fatalf("projectortest: %v", err)
 	}
+	// A machine that is busy with other tests is no reason to give up.
+	options.DialTimeout, options.ReadTimeout, options.WriteTimeout, options.PoolTimeout = patience, patience, patience, patience
 	client := redis.NewClient(options)
 	t.Cleanup(func() { _ = client.Close() }) // nothing is written any more
 	k := &Kit{
