@@ -46,7 +46,7 @@ func newShelf(t *testing.T, partitions, workers int) (*shelf, []*child) {
 	for range workers {
 		spawned = append(spawned, spawn(t, s.env, "worker"))
 	}
-	await(t, "the api to be ready", 60*time.Second, func() bool { return ready(s.addr) })
+	await(t, "the api to be ready", settle, func() bool { return ready(s.addr) })
 	for found, i := 0, 0; found < partitions; i++ {
 		sku := fmt.Sprintf("SHELF-%d", i)
 		if n := es.PartitionOf("stock-"+sku, partitions); s.skus[n] == "" {
@@ -221,9 +221,17 @@ func (s *shelf) of(shares map[string]map[string]int, w *child) map[string]int {
 	return nil
 }
 
-// bound is how long the machine of a test may take for what operators are promised within a time: it is slower than
-// theirs and shared. What it took is in the log.
-func bound(promised time.Duration) time.Duration { return 3 * promised }
+// settle is how long a machine that is busy with other tests may take to come to rest.
+const settle = time.Minute
+
+// bound is how long a test waits for what operators are promised within a time: just that where MILLRACE_TEST_PROMISES
+// is set, since the test has the machine for itself then; elsewhere what it took is in the log.
+func bound(promised time.Duration) time.Duration {
+	if os.Getenv("MILLRACE_TEST_PROMISES") != "" {
+		return promised
+	}
+	return promised + settle
+}
 
 // measure awaits a condition that is promised within a time, and logs how long it took.
 func (s *shelf) measure(what string, promised time.Duration, began time.Time, condition func() bool) {
@@ -238,9 +246,9 @@ func TestWorkersComeAndGo(t *testing.T) {
 	t.Parallel()
 	s, workers := newShelf(t, 16, 2)
 	a, b := workers[0], workers[1]
-	await(t, "two to share", 20*time.Second, func() bool { return s.fair(a, b) })
+	await(t, "two to share", settle, func() bool { return s.fair(a, b) })
 	s.receive()
-	await(t, "the first units", 20*time.Second, s.visible)
+	await(t, "the first units", settle, s.visible)
 	stop := s.busy()
 
 	proxies, through := s.proxies()
@@ -261,7 +269,7 @@ func TestWorkersComeAndGo(t *testing.T) {
 	}
 
 	a.start()
-	await(t, "three to share", 20*time.Second, func() bool { return s.fair(a, b, c) })
+	await(t, "three to share", settle, func() bool { return s.fair(a, b, c) })
 	began = time.Now()
 	a.kill()
 	s.receive()
@@ -278,7 +286,7 @@ func TestWorkersComeAndGo(t *testing.T) {
 	for _, p := range proxies {
 		p.Heal()
 	}
-	await(t, "the one that was cut off to be back", 30*time.Second, func() bool { return s.fair(b, c) })
+	await(t, "the one that was cut off to be back", settle, func() bool { return s.fair(b, c) })
 
 	began = time.Now()
 	if err := b.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
@@ -293,10 +301,10 @@ func TestWorkersComeAndGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.receive()
-	await(t, "the one that was stalled to be back", 20*time.Second, func() bool { return s.fair(b, c) })
+	await(t, "the one that was stalled to be back", settle, func() bool { return s.fair(b, c) })
 	stop()
 	s.receive()
-	await(t, "the last units", 20*time.Second, s.visible)
+	await(t, "the last units", settle, s.visible)
 	s.verify()
 }
 
@@ -316,9 +324,9 @@ func TestMoreWorkersThanPartitions(t *testing.T) {
 	t.Parallel()
 	s, all := newShelf(t, 2, 3)
 	some := []*child{spawn(t, s.env, "worker", "--projection", "stock"), spawn(t, s.env, "worker", "--projection", "stock")}
-	await(t, "five to share", 20*time.Second, func() bool { return s.fair(append(some, all...)...) })
+	await(t, "five to share", settle, func() bool { return s.fair(append(some, all...)...) })
 	s.receive()
-	await(t, "the first units", 20*time.Second, s.visible)
+	await(t, "the first units", settle, s.visible)
 	// However many die at once, and whoever they are, there is one who stands by.
 	for _, w := range append(all[1:], some...) {
 		w.kill()

@@ -37,7 +37,7 @@ func TestAnyProcessCanBeKilledAtAnyMoment(t *testing.T) {
 		spawn(t, env, "process"), spawn(t, env, "process"),
 	}
 	for _, addr := range apis {
-		await(t, "the api to be ready", 60*time.Second, func() bool { return ready(addr) })
+		await(t, "the api to be ready", settle, func() bool { return ready(addr) })
 	}
 	skus := []string{"KILL-1", "KILL-2", "KILL-3"}
 	for _, sku := range skus {
@@ -73,7 +73,7 @@ func TestAnyProcessCanBeKilledAtAnyMoment(t *testing.T) {
 	}
 	<-bought
 	for _, addr := range apis {
-		await(t, "the api to be ready again", 60*time.Second, func() bool { return ready(addr) })
+		await(t, "the api to be ready again", settle, func() bool { return ready(addr) })
 	}
 
 	var numbers []string
@@ -99,7 +99,7 @@ func TestAnyProcessCanBeKilledAtAnyMoment(t *testing.T) {
 	if distinct := slices.Compact(slices.Clone(numbers)); len(distinct) != stock*len(skus) || len(numbers) != len(distinct) || refused != buyers-stock*len(skus) {
 		t.Errorf("%d orders (%d distinct) and %d refusals; want %d and %d", len(numbers), len(distinct), refused, stock*len(skus), buyers-stock*len(skus))
 	}
-	await(t, "every order to be confirmed", 60*time.Second, func() bool {
+	await(t, "every order to be confirmed", settle, func() bool {
 		var list struct{ Orders struct{ TotalCount int } }
 		a, err := ask(t.Context(), urls[0], `{ orders(first: 1, status: CONFIRMED) { totalCount } }`, nil)
 		return err == nil && json.Unmarshal(a.Data, &list) == nil && list.Orders.TotalCount == len(numbers)

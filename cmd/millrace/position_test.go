@@ -317,7 +317,7 @@ func TestReadingYourWritesThroughAnotherDoor(t *testing.T) {
 		spawn(t, env, role)
 	}
 	for _, addr := range d.addrs {
-		await(t, "the api to be ready", 60*time.Second, func() bool { return ready(addr) })
+		await(t, "the api to be ready", settle, func() bool { return ready(addr) })
 	}
 	clients, ctx := errgroup.WithContext(t.Context())
 	for n := range 2 {

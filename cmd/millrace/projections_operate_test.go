@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -52,7 +51,7 @@ func TestAnOperatorParksAnEvent(t *testing.T) {
 			t.Errorf("it says %q, not %q", out, want)
 		}
 	}
-	await(t, "the read model to stand still", 30*time.Second, func() bool {
+	await(t, "the read model to stand still", settle, func() bool {
 		var n int
 		err := conn.QueryRow(t.Context(), `SELECT count(*) FROM projection_failures WHERE projection = 'orders' AND position = 1`).Scan(&n)
 		return err == nil && n == 1

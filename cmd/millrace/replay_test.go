@@ -148,21 +148,21 @@ func TestReplayAndBack(t *testing.T) {
 	t.Parallel()
 	s, _ := newShelf(t, 4, 1)
 	s.receive()
-	await(t, "the first units", 20*time.Second, s.visible)
+	await(t, "the first units", settle, s.visible)
 	tells(t, tool(t, s.env, exitError, "replay", "--rollback", "--all"),
 		"millrace: projector: carts: there is no generation before the live one, and nothing was changed; a replay keeps the one that it replaces")
 
 	tells(t, tool(t, s.env, exitOK, "replay", "stock", "catalogue"), "stock: readers see generation 2\n", "catalogue: readers see generation 2\n",
 		"--rollback goes back to them")
 	s.receive()
-	await(t, "what came after the replay", 20*time.Second, s.visible)
+	await(t, "what came after the replay", settle, s.visible)
 	tells(t, tool(t, s.env, exitError, "replay", "--rollback", "stock", "orders"), "projector: orders: there is no generation before the live one")
 	tells(t, tool(t, s.env, exitOK, "replay", "--rollback", "stock"), "stock: readers see generation 1 again\n", "once more goes forward")
 	if !s.visible() { // at once, and nothing is missing of what came while nobody read it
 		t.Error("readers do not see all units after a rollback")
 	}
 	s.receive()
-	await(t, "what came after the rollback", 20*time.Second, s.visible)
+	await(t, "what came after the rollback", settle, s.visible)
 	if done := toolJSON[replayed](t, s.env, "replay", "--rollback", "stock"); done.Generations["stock"] != 2 {
 		t.Errorf("the second rollback says %+v", done)
 	}
@@ -194,7 +194,7 @@ func TestModelsOfThePast(t *testing.T) {
 	then := s.position
 	s.query(`SELECT recorded_at FROM events WHERE position = $1`, []any{then}, &recorded)
 	s.receive()
-	await(t, "all units", 20*time.Second, s.visible)
+	await(t, "all units", settle, s.visible)
 	tells(t, tool(t, s.env, exitOK, "replay", "--past"), "there are no models of the past")
 
 	text := tool(t, s.env, exitOK, "replay", "--until", fmt.Sprint(then), "stock", "carts")
@@ -255,7 +255,7 @@ func TestModelsOfThePast(t *testing.T) {
 		t.Errorf("%d schemas are left", left)
 	}
 	s.receive()
-	await(t, "readers to go on", 20*time.Second, s.visible)
+	await(t, "readers to go on", settle, s.visible)
 }
 
 // follow subscribes by server-sent events. Next waits for a value and decodes it.
@@ -320,7 +320,7 @@ func TestARebuildIsSeenEverywhere(t *testing.T) {
 	t.Parallel()
 	s, _ := newShelf(t, 4, 1)
 	s.receive()
-	await(t, "the first units", 20*time.Second, s.visible)
+	await(t, "the first units", settle, s.visible)
 	follow := s.follow(`subscription { projectionProgress(name: "stock") ` + shownFields + ` }`)
 	next := func() shownProjection {
 		t.Helper()
@@ -378,7 +378,7 @@ func TestARebuildIsSeenEverywhere(t *testing.T) {
 		t.Errorf("the replay ended with %d", code)
 	}
 	s.receive()
-	await(t, "readers to go on", 20*time.Second, s.visible)
+	await(t, "readers to go on", settle, s.visible)
 }
 
 // TestProgressWithoutATerminal has a line of the log now and then, and none in between.

@@ -42,7 +42,7 @@ func TestUpServesAShopAndGoesOnWithIt(t *testing.T) {
 	if again.number != p.number {
 		t.Fatalf("after kill -9 the same key got %+v, want order %s", again, p.number)
 	}
-	await(t, "the order to be confirmed", 20*time.Second, func() bool {
+	await(t, "the order to be confirmed", settle, func() bool {
 		var found struct {
 			Orders struct{ Nodes []struct{ Number string } }
 		}

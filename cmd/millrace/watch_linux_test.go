@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -64,7 +63,7 @@ func TestWatchOnATerminal(t *testing.T) {
 		_, _ = io.Copy(shown, ours) // ends with an error when the process has gone
 	}()
 	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended where the test has gone on
-	await(t, "the list to be drawn three times", 30*time.Second, func() bool { return strings.Count(shown.String(), "\x1b[19A") >= 2 })
+	await(t, "the list to be drawn three times", settle, func() bool { return strings.Count(shown.String(), "\x1b[19A") >= 2 })
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}

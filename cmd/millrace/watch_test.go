@@ -64,13 +64,13 @@ func TestLagIsSeenEverywhere(t *testing.T) {
 	t.Parallel()
 	s, workers := newShelf(t, 4, 1)
 	s.receive()
-	await(t, "the first units", 20*time.Second, s.visible)
+	await(t, "the first units", settle, s.visible)
 	lines := spawn(t, s.env, "projections", "--watch", "--every", "200ms", "--json")
 	lists := spawn(t, s.env, "projections", "--watch", "--every", "200ms")
 	ops := freeAddr(t)
 	relay := spawn(t, s.env, "relay", "--ops-addr", ops)
-	await(t, "the relay to be ready", 30*time.Second, func() bool { return ready(ops) })
-	await(t, "a watch that shows no lag", 30*time.Second, func() bool {
+	await(t, "the relay to be ready", settle, func() bool { return ready(ops) })
+	await(t, "a watch that shows no lag", settle, func() bool {
 		all := glances(t, lines)
 		return len(all) > 0 && lagOfAll(all[len(all)-1].Projections) == 0
 	})
@@ -107,7 +107,7 @@ func TestLagIsSeenEverywhere(t *testing.T) {
 	}
 	for _, addr := range []string{s.addr, ops} {
 		var f map[string]float64
-		await(t, "the metrics to be of now", 10*time.Second, func() bool {
+		await(t, "the metrics to be of now", settle, func() bool {
 			f = figures(t, addr)
 			return f[`millrace_projection_lag_events{generation="1",partition="3",projection="orders",status="live"}`] == 2
 		})
@@ -117,7 +117,7 @@ func TestLagIsSeenEverywhere(t *testing.T) {
 		}
 	}
 	var seen float64
-	await(t, "the watch to show the lag growing", 20*time.Second, func() bool {
+	await(t, "the watch to show the lag growing", settle, func() bool {
 		all := glances(t, lines)
 		last := all[len(all)-1]
 		if lagOfAll(last.Projections) != want*len(allProjections()) {
@@ -128,7 +128,7 @@ func TestLagIsSeenEverywhere(t *testing.T) {
 		}
 		return seen > 0 && last.Projections[0].LagSeconds > seen+0.5
 	})
-	await(t, "the lists to show it", 20*time.Second, func() bool { return strings.Contains(lists.out.String(), "STOPPED") })
+	await(t, "the lists to show it", settle, func() bool { return strings.Contains(lists.out.String(), "STOPPED") })
 	for _, c := range []*child{lines, lists} {
 		if err := c.cmd.Process.Signal(syscall.SIGINT); err != nil {
 			t.Fatal(err)
@@ -142,7 +142,7 @@ func TestLagIsSeenEverywhere(t *testing.T) {
 		t.Errorf("what is no terminal gets %q", text)
 	}
 	workers[0].start()
-	await(t, "the lag to be gone", 30*time.Second, func() bool {
+	await(t, "the lag to be gone", settle, func() bool {
 		return figures(t, ops)[`millrace_projection_lag_events{generation="1",partition="3",projection="orders",status="live"}`] == 0
 	})
 	if code := relay.stop(); code != exitOK {

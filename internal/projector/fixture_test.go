@@ -432,15 +432,15 @@ func (f *fixture) expect(m *projector.Models) {
 	f.mu.Lock()
 	head, want := f.head, f.sums
 	f.mu.Unlock()
-	eventually(f.t, 2*patience, "the rows have come to the end of the log", func() bool {
-		_, err := f.rows(m, head)
+	var rows map[string]tally
+	eventually(f.t, 2*patience, "the rows have come to the end of the log", func() (there bool) {
+		var err error
+		rows, err = f.rows(m, head)
 		if err != nil && !errors.Is(err, projector.ErrStale) {
 			f.t.Fatal(err)
 		}
 		return err == nil
 	})
-	rows, err := f.rows(m, head)
-	must(f.t, err)
 	if len(rows) != len(want) {
 		f.t.Errorf("there are %d rows, want %d", len(rows), len(want))
 	}
