@@ -10,9 +10,11 @@ import (
 )
 
 const (
-	// livePoll is how often Postgres is asked for its head while JetStream delivers. An event that JetStream has not
-	// brought within one to two of these intervals is read from Postgres.
+	// livePoll is how often Postgres is asked for its head while JetStream delivers. Where JetStream has brought nothing for one
+	// to two of these intervals, or is longLate behind, what is missing is read from Postgres: a busy machine is not helped by
+	// reading everything twice.
 	livePoll = 50 * time.Millisecond
+	longLate = 10 * livePoll
 	// tailPoll is how often while JetStream does not deliver.
 	tailPoll = 10 * time.Millisecond
 	// epochPoll is how often it is made sure that the log is still in the same epoch.
@@ -26,13 +28,13 @@ const (
 // tail reads from Postgres what JetStream does not bring in time.
 func (f *Feed) tail(ctx context.Context) error {
 	retry := newBackoff(tailPoll, time.Second)
-	var seen int64          // the head of the log at the previous look
+	var before looked       // what the previous look found
 	var epochSeen time.Time // when the epoch was last looked at
 	for {
 		if err := f.untilNextLook(ctx); err != nil {
 			return err
 		}
-		head, err := f.look(ctx, seen)
+		now, err := f.look(ctx, before)
 		if err == nil && time.Since(epochSeen) > epochPoll {
 			epochSeen, err = time.Now(), f.sameEpoch(ctx)
 		}
@@ -53,8 +55,14 @@ func (f *Feed) tail(ctx context.Context) error {
 			f.logger.Info("Postgres can be read again")
 			retry.reset()
 		}
-		seen = head
+		before = now
 	}
+}
+
+// looked is what a look has found: where the log and the window ended, and since when the window has been behind, if it is.
+type looked struct {
+	head, known int64
+	behind      time.Time
 }
 
 func (f *Feed) untilNextLook(ctx context.Context) error {
@@ -74,24 +82,30 @@ func (f *Feed) untilNextLook(ctx context.Context) error {
 }
 
 // look compares the window with the log. While JetStream delivers it is given the time between two looks.
-func (f *Feed) look(ctx context.Context, seen int64) (head int64, err error) {
+func (f *Feed) look(ctx context.Context, before looked) (now looked, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	known := f.Head()
-	if head, err = f.log.Head(ctx); err != nil {
-		return 0, fmt.Errorf("feed: %w", err)
+	now.known = f.Head()
+	if now.head, err = f.log.Head(ctx); err != nil {
+		return before, fmt.Errorf("feed: %w", err)
 	}
-	if head < known {
-		return 0, fmt.Errorf("%w: it ends at %d, seen was %d", ErrLogWentBack, head, known)
+	if now.head < now.known {
+		return before, fmt.Errorf("%w: it ends at %d, seen was %d", ErrLogWentBack, now.head, now.known)
 	}
-	late := f.Head() < seen
+	late := f.Head() < before.head
 	if late {
+		if now.behind = before.behind; now.behind.IsZero() {
+			now.behind = time.Now()
+		}
+		if comes := f.Head() > before.known; comes && f.live.Load() && time.Since(now.behind) < longLate {
+			return now, nil
+		}
 		f.setLive(false)
 	}
-	if head > known && (late || !f.live.Load()) {
-		return head, f.fill(ctx, head)
+	if now.head > now.known && (late || !f.live.Load()) {
+		return now, f.fill(ctx, now.head)
 	}
-	return head, nil
+	return now, nil
 }
 
 func (f *Feed) sameEpoch(ctx context.Context) error {

@@ -51,7 +51,7 @@ func (s *bulkStore) apply(ctx context.Context, moves []move, events []es.Event, 
 			conn: conn.Conn(), names: s.names, partitions: s.partitions, bulk: true, queued: &pgx.Batch{},
 			folds: make(map[foldID]deferredFold),
 		}
-		s.tx.queued.Queue(`SELECT set_config('enable_seqscan', 'off', true)`) // see move_checkpoints
+		s.tx.queued.Queue(`SELECT set_config('enable_seqscan', 'off', true)`) // see moveCheckpoints
 		s.moves.reset()
 	}
 	s.moves.add(moves, len(events))
@@ -80,7 +80,7 @@ func (s *bulkStore) flush(ctx context.Context) error {
 			return s.abort(ctx, err)
 		}
 	}
-	s.queueMoves(s.tx.queued, s.moves.list())
+	s.queueMoves(s.tx.queued, s.moves.list(), commitInAWhile)
 	if err := s.tx.commit(ctx); err != nil {
 		return s.abort(ctx, err)
 	}

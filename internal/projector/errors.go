@@ -8,7 +8,7 @@ import (
 
 // SQLSTATE codes and classes, from the appendix of the PostgreSQL manual, and one of this schema's own.
 const (
-	checkpointMoved = "MR001" // raised by the function move_checkpoints
+	checkpointMoved = "MR001" // raised by the functions move_checkpoints and checkpoints_moved
 	undefinedTable  = "42P01"
 	undefinedSchema = "3F000"
 	uniqueViolation = "23505"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,12 +23,11 @@ type postgresStore struct {
 	generation int
 	partitions int
 	names      *schemaNames
-	committed  func() // called after a commit that may not have reached the disk yet
 }
 
-func newPostgresStore(pool *pgxpool.Pool, p *Projection, generation, partitions int, committed func()) *postgresStore {
+func newPostgresStore(pool *pgxpool.Pool, p *Projection, generation, partitions int) *postgresStore {
 	return &postgresStore{
-		pool: pool, projection: p, generation: generation, partitions: partitions, committed: committed,
+		pool: pool, projection: p, generation: generation, partitions: partitions,
 		names: newSchemaNames(map[string]string{p.sqlName(): schemaName(p.Name, generation)}),
 	}
 }
@@ -64,8 +64,30 @@ func loadCheckpoints(ctx context.Context, pool *pgxpool.Pool, projection string,
 	return marks, nil
 }
 
+// moveCheckpoints is the compare-and-set of several partitions that go without nothing, all or nothing. Whether the commit waits
+// for the disk is $7. Folding finds rows by their keys: without statistics yet, the planner takes a new table for a small one
+// and would rather read all of it.
+const moveCheckpoints = `WITH moved AS (
+	  UPDATE checkpoints c SET position = m.to_position
+	  FROM unnest($4::smallint[], $5::bigint[], $6::bigint[]) AS m(partition, from_position, to_position)
+	  WHERE c.projection = $1 AND c.generation = $2 AND c.store = $3 AND c.partition = m.partition
+	    AND c.position = m.from_position AND c.held IS NULL
+	  RETURNING 1
+	)
+	SELECT set_config('synchronous_commit', $7, true), set_config('enable_seqscan', 'off', true),
+	  CASE WHEN (SELECT count(*) FROM moved) <> cardinality($4::smallint[]) THEN checkpoints_moved($1, $2) END`
+
+// How a commit gets to the disk. Replicas are sent what is on it, so that readers of theirs wait for it: at once, or, where nobody
+// reads yet, whenever the server does it. Nothing is lost either way: rows and checkpoints go together, and are folded again.
+const (
+	commitAtOnce   = "local"
+	commitInAWhile = "off"
+)
+
 // queueMoves queues the compare-and-set of the marks.
-func (s *postgresStore) queueMoves(b *pgx.Batch, moves []move) {
+func (s *postgresStore) queueMoves(b *pgx.Batch, moves []move, commit string) {
+	// In order, so that two workers do not wait for each other.
+	moves = slices.SortedFunc(slices.Values(moves), func(a, b move) int { return a.partition - b.partition })
 	partitions, from, to := make([]int16, len(moves)), make([]int64, len(moves)), make([]int64, len(moves))
 	holding := false
 	for i, m := range moves {
@@ -73,7 +95,7 @@ func (s *postgresStore) queueMoves(b *pgx.Batch, moves []move) {
 		holding = holding || len(m.fromHeld) > 0 || len(m.toHeld) > 0
 	}
 	if !holding {
-		b.Queue(`SELECT move_checkpoints($1, $2, $3, $4, $5, $6)`, s.projection.Name, s.generation, storePostgres, partitions, from, to)
+		b.Queue(moveCheckpoints, s.projection.Name, s.generation, storePostgres, partitions, from, to, commit)
 		return
 	}
 	fromHeld, toHeld := make([]string, len(moves)), make([]string, len(moves))
@@ -82,9 +104,32 @@ func (s *postgresStore) queueMoves(b *pgx.Batch, moves []move) {
 	}
 	b.Queue(`SELECT move_checkpoints($1, $2, $3, $4, $5, $6, $7, $8)`,
 		s.projection.Name, s.generation, storePostgres, partitions, from, to, fromHeld, toHeld)
+	b.Queue(`SELECT set_config('synchronous_commit', $1, true)`, commit)
 }
 
+// apply folds one batch. Runners keep the states of theirs: see keepingStore.
 func (s *postgresStore) apply(ctx context.Context, moves []move, events []es.Event, bulk bool) error {
+	return s.applyWith(ctx, nil, moves, events, bulk)
+}
+
+// keepingStore is a postgresStore that remembers the states that [Fold] made: a batch then need not read them. They are those of
+// the marks, which nobody else moves unnoticed. It is not safe for concurrent use.
+type keepingStore struct {
+	*postgresStore
+	kept keptFolds
+}
+
+func (s *postgresStore) keeping() *keepingStore { return &keepingStore{s, keptFolds{}} }
+
+func (s *keepingStore) apply(ctx context.Context, moves []move, events []es.Event, bulk bool) error {
+	err := s.applyWith(ctx, s.kept, moves, events, bulk)
+	if err != nil {
+		clear(s.kept)
+	}
+	return err
+}
+
+func (s *postgresStore) applyWith(ctx context.Context, kept keptFolds, moves []move, events []es.Event, bulk bool) error {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	conn, err := s.pool.Acquire(ctx)
@@ -93,8 +138,8 @@ func (s *postgresStore) apply(ctx context.Context, moves []move, events []es.Eve
 	}
 	defer conn.Release()
 	defer s.fence(ctx, conn.Conn())()
-	tx := &Tx{conn: conn.Conn(), names: s.names, partitions: s.partitions, bulk: bulk, queued: &pgx.Batch{}}
-	s.queueMoves(tx.queued, moves) // first: who has lost does no work
+	tx := &Tx{conn: conn.Conn(), names: s.names, partitions: s.partitions, bulk: bulk, queued: &pgx.Batch{}, kept: kept}
+	s.queueMoves(tx.queued, moves, commitAtOnce) // first: who has lost does no work
 	if len(events) > 0 {
 		err = guarded(func() error { return s.projection.Postgres.Apply(ctx, tx, events) })
 	}
@@ -105,7 +150,6 @@ func (s *postgresStore) apply(ctx context.Context, moves []move, events []es.Eve
 		tx.rollback(ctx)
 		return s.classify(ctx, tx, err)
 	}
-	s.committed()
 	return nil
 }
 

@@ -25,6 +25,7 @@ type Tx struct {
 	lost   bool // the checkpoints had been moved by somebody else
 
 	folds  map[foldID]deferredFold // in a rebuild: the states that Fold has not saved yet
+	kept   keptFolds               // with a store that remembers them: the states that Fold made in earlier batches
 	folded map[foldID]struct{}     // those used in this call of Apply
 }
 
@@ -34,6 +35,12 @@ func (t *Tx) Partition(stream string) int { return es.PartitionOf(stream, t.part
 // Bulk reports whether the batch is one of many of a rebuild or a catch-up. Applying has the same result; it
 // may choose another way there.
 func (t *Tx) Bulk() bool { return t.bulk }
+
+// Undone says that all that Apply has done has been rolled back to a savepoint, and will be done again.
+func (t *Tx) Undone() {
+	clear(t.kept)
+	clear(t.folded)
+}
 
 // Queue sends a statement together with the next ones. Its error, if any, undoes the batch.
 func (t *Tx) Queue(sql string, args ...any) {

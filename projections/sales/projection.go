@@ -68,7 +68,7 @@ func Projection() projector.Projection {
 	}
 }
 
-// entry is an order's entry and the returns that a batch adds to it.
+// entry is an order's entry; changed and returns are what a batch does to it and adds to it.
 type entry struct {
 	at       time.Time
 	counted  bool
@@ -77,6 +77,12 @@ type entry struct {
 	lines    []line
 	changed  bool
 	returns  []returned
+}
+
+// Saved is the entry without what has been written.
+func (s entry) Saved() entry {
+	s.changed, s.returns = false, nil
+	return s
 }
 
 // line is what was sold of a SKU at a price.

@@ -60,6 +60,7 @@ func (t *trial) batches(events int) *way {
 				return err
 			}
 			tx.Queue(`ROLLBACK TO SAVEPOINT before`)
+			tx.Undone()
 			return p.Apply(ctx, tx, events)
 		}
 		w.projection.Postgres = &again
