@@ -80,7 +80,7 @@ func (s *bulkStore) flush(ctx context.Context) error {
 			return s.abort(ctx, err)
 		}
 	}
-	s.queueMoves(s.tx.queued, s.moves.list(), commitInAWhile)
+	s.queueMoves(s.tx.queued, s.moves.list())
 	if err := s.tx.commit(ctx); err != nil {
 		return s.abort(ctx, err)
 	}

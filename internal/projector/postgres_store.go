@@ -23,11 +23,12 @@ type postgresStore struct {
 	generation int
 	partitions int
 	names      *schemaNames
+	committed  func() // called after a commit that may not have reached the disk yet
 }
 
-func newPostgresStore(pool *pgxpool.Pool, p *Projection, generation, partitions int) *postgresStore {
+func newPostgresStore(pool *pgxpool.Pool, p *Projection, generation, partitions int, committed func()) *postgresStore {
 	return &postgresStore{
-		pool: pool, projection: p, generation: generation, partitions: partitions,
+		pool: pool, projection: p, generation: generation, partitions: partitions, committed: committed,
 		names: newSchemaNames(map[string]string{p.sqlName(): schemaName(p.Name, generation)}),
 	}
 }
@@ -64,8 +65,8 @@ func loadCheckpoints(ctx context.Context, pool *pgxpool.Pool, projection string,
 	return marks, nil
 }
 
-// moveCheckpoints is the compare-and-set of several partitions that go without nothing, all or nothing. Whether the commit waits
-// for the disk is $7. Folding finds rows by their keys: without statistics yet, the planner takes a new table for a small one
+// moveCheckpoints is the compare-and-set of several partitions that go without nothing, all or nothing. The commit need
+// not reach the disk at once: rows and checkpoints are lost together, and are folded again. Folding finds rows by their keys: without statistics yet, the planner takes a new table for a small one
 // and would rather read all of it.
 const moveCheckpoints = `WITH moved AS (
 	  UPDATE checkpoints c SET position = m.to_position
@@ -74,18 +75,11 @@ const moveCheckpoints = `WITH moved AS (
 	    AND c.position = m.from_position AND c.held IS NULL
 	  RETURNING 1
 	)
-	SELECT set_config('synchronous_commit', $7, true), set_config('enable_seqscan', 'off', true),
+	SELECT set_config('synchronous_commit', 'off', true), set_config('enable_seqscan', 'off', true),
 	  CASE WHEN (SELECT count(*) FROM moved) <> cardinality($4::smallint[]) THEN checkpoints_moved($1, $2) END`
 
-// How a commit gets to the disk. Replicas are sent what is on it, so that readers of theirs wait for it: at once, or, where nobody
-// reads yet, whenever the server does it. Nothing is lost either way: rows and checkpoints go together, and are folded again.
-const (
-	commitAtOnce   = "local"
-	commitInAWhile = "off"
-)
-
 // queueMoves queues the compare-and-set of the marks.
-func (s *postgresStore) queueMoves(b *pgx.Batch, moves []move, commit string) {
+func (s *postgresStore) queueMoves(b *pgx.Batch, moves []move) {
 	// In order, so that two workers do not wait for each other.
 	moves = slices.SortedFunc(slices.Values(moves), func(a, b move) int { return a.partition - b.partition })
 	partitions, from, to := make([]int16, len(moves)), make([]int64, len(moves)), make([]int64, len(moves))
@@ -95,7 +89,7 @@ func (s *postgresStore) queueMoves(b *pgx.Batch, moves []move, commit string) {
 		holding = holding || len(m.fromHeld) > 0 || len(m.toHeld) > 0
 	}
 	if !holding {
-		b.Queue(moveCheckpoints, s.projection.Name, s.generation, storePostgres, partitions, from, to, commit)
+		b.Queue(moveCheckpoints, s.projection.Name, s.generation, storePostgres, partitions, from, to)
 		return
 	}
 	fromHeld, toHeld := make([]string, len(moves)), make([]string, len(moves))
@@ -104,7 +98,6 @@ func (s *postgresStore) queueMoves(b *pgx.Batch, moves []move, commit string) {
 	}
 	b.Queue(`SELECT move_checkpoints($1, $2, $3, $4, $5, $6, $7, $8)`,
 		s.projection.Name, s.generation, storePostgres, partitions, from, to, fromHeld, toHeld)
-	b.Queue(`SELECT set_config('synchronous_commit', $1, true)`, commit)
 }
 
 // apply folds one batch. Runners keep the states of theirs: see keepingStore.
@@ -139,7 +132,7 @@ func (s *postgresStore) applyWith(ctx context.Context, kept keptFolds, moves []m
 	defer conn.Release()
 	defer s.fence(ctx, conn.Conn())()
 	tx := &Tx{conn: conn.Conn(), names: s.names, partitions: s.partitions, bulk: bulk, queued: &pgx.Batch{}, kept: kept}
-	s.queueMoves(tx.queued, moves, commitAtOnce) // first: who has lost does no work
+	s.queueMoves(tx.queued, moves) // first: who has lost does no work
 	if len(events) > 0 {
 		err = guarded(func() error { return s.projection.Postgres.Apply(ctx, tx, events) })
 	}
@@ -150,6 +143,7 @@ func (s *postgresStore) applyWith(ctx context.Context, kept keptFolds, moves []m
 		tx.rollback(ctx)
 		return s.classify(ctx, tx, err)
 	}
+	s.committed()
 	return nil
 }
 

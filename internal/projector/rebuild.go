@@ -66,7 +66,7 @@ func newSink(o *ReplayOptions, p *Projection, number int, s deferringStore, part
 func newSinks(o *ReplayOptions, p *Projection, number int, partitions []int) []*sink {
 	var sinks []*sink
 	if p.Postgres != nil {
-		s := &bulkStore{postgresStore: newPostgresStore(o.Pool, p, number, o.Info.Partitions)}
+		s := &bulkStore{postgresStore: newPostgresStore(o.Pool, p, number, o.Info.Partitions, func() {})}
 		sinks = append(sinks, newSink(o, p, number, s, partitions))
 	}
 	if p.Redis != nil {

@@ -57,7 +57,7 @@ func (b *build) findPrevious(ctx context.Context) error {
 		}
 		b.generations[p.Name] = number
 		if p.Postgres != nil {
-			b.resumeWith(p, number, newPostgresStore(b.o.Pool, p, number, b.o.Info.Partitions))
+			b.resumeWith(p, number, newPostgresStore(b.o.Pool, p, number, b.o.Info.Partitions, func() {}))
 		}
 		if p.Redis != nil {
 			b.resumeWith(p, number, newRedisStore(b.o.Redis, p, number, b.o.Info))

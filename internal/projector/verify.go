@@ -85,7 +85,7 @@ func (v *verification) liveStore(s *sink, number int) store {
 	if s.store.name() == storeRedis {
 		return newRedisStore(v.o.Redis, s.projection, number, v.o.Info)
 	}
-	return newPostgresStore(v.o.Pool, s.projection, number, v.o.Info.Partitions)
+	return newPostgresStore(v.o.Pool, s.projection, number, v.o.Info.Partitions, func() {})
 }
 
 // follow lets a sink fold up to where the live generation stands.

@@ -55,6 +55,7 @@ type Worker struct {
 	o       WorkerOptions
 	leases  *leases
 	beat    *heartbeat
+	flusher *flusher
 	meter   *meter
 	heads   []seenHead
 	runners map[runnerKey]*runningRunner
@@ -88,7 +89,7 @@ func NewWorker(o WorkerOptions) (*Worker, error) {
 		o.Near = nearLive
 	}
 	w := &Worker{o: o, runners: make(map[runnerKey]*runningRunner)}
-	w.meter = newMeter(o.Pool, o.Logger)
+	w.flusher, w.meter = newFlusher(o.Pool, o.Logger), newMeter(o.Pool, o.Logger)
 	w.leases = &leases{pool: o.Pool, worker: o.ID, info: o.Info, projections: o.Projections}
 	for i := range o.Projections {
 		if o.Projections[i].Redis != nil && o.Redis == nil {
@@ -133,6 +134,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	var beating sync.WaitGroup
 	beats := make(chan struct{}, 1)
 	beating.Go(func() { w.beat.run(ctx, beats) })
+	w.group.Go(func() error { return w.flusher.run(ctx) })
 	if w.o.Helps {
 		h := &helper{worker: w.o.ID, takes: w.leases.takes, o: ReplayOptions{
 			Pool: w.o.Pool, Redis: w.o.Redis, Log: w.o.Log, Codec: w.o.Codec, Info: w.o.Info, Projections: w.o.Projections, Logger: w.o.Logger,
@@ -408,7 +410,7 @@ func (w *Worker) newRunner(p *Projection, key runnerKey) *runner {
 		s := newRedisStore(w.o.Redis, p, key.generation, w.o.Info)
 		r.newStore = func() store { return s.shelved() }
 	} else {
-		s := newPostgresStore(w.o.Pool, p, key.generation, w.o.Info.Partitions)
+		s := newPostgresStore(w.o.Pool, p, key.generation, w.o.Info.Partitions, w.flusher.poke)
 		r.newStore = func() store { return s.keeping() }
 	}
 	return r
