@@ -44,10 +44,14 @@ func visible(ctx context.Context, l *lab) (figures []Figure, err error) {
 	if err != nil {
 		return nil, err
 	}
+	onReplica, err := c.onReplica(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, place := range []struct {
 		name string
 		look looking
-	}{{"redis", c.inRedis}, {"replica", c.onReplica}} {
+	}{{"redis", c.inRedis}, {"replica", onReplica}} {
 		latencies, err := c.watch(ctx, l, place.name, skus, place.look)
 		if err != nil {
 			return figures, err

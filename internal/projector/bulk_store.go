@@ -80,7 +80,7 @@ func (s *bulkStore) flush(ctx context.Context) error {
 			return s.abort(ctx, err)
 		}
 	}
-	s.queueMoves(s.tx.queued, s.moves.list())
+	s.queueMoves(s.tx.queued, s.moves.list(), commitSoon)
 	if err := s.tx.commit(ctx); err != nil {
 		return s.abort(ctx, err)
 	}

@@ -65,8 +65,8 @@ func loadCheckpoints(ctx context.Context, pool *pgxpool.Pool, projection string,
 	return marks, nil
 }
 
-// moveCheckpoints is the compare-and-set of several partitions that go without nothing, all or nothing. The commit need
-// not reach the disk at once: rows and checkpoints are lost together, and are folded again. Folding finds rows by their keys: without statistics yet, the planner takes a new table for a small one
+// moveCheckpoints is the compare-and-set of several partitions that go without nothing, all or nothing. Whether the
+// commit waits for the disk is $7; it need not: rows and checkpoints are lost together, and are folded again. Folding finds rows by their keys: without statistics yet, the planner takes a new table for a small one
 // and would rather read all of it.
 const moveCheckpoints = `WITH moved AS (
 	  UPDATE checkpoints c SET position = m.to_position
@@ -75,11 +75,17 @@ const moveCheckpoints = `WITH moved AS (
 	    AND c.position = m.from_position AND c.held IS NULL
 	  RETURNING 1
 	)
-	SELECT set_config('synchronous_commit', 'off', true), set_config('enable_seqscan', 'off', true),
+	SELECT set_config('synchronous_commit', $7, true), set_config('enable_seqscan', 'off', true),
 	  CASE WHEN (SELECT count(*) FROM moved) <> cardinality($4::smallint[]) THEN checkpoints_moved($1, $2) END`
 
+// Values of synchronous_commit: replicas are sent what is on the disk, so that their readers wait for it.
+const (
+	commitNow  = "local"
+	commitSoon = "off"
+)
+
 // queueMoves queues the compare-and-set of the marks.
-func (s *postgresStore) queueMoves(b *pgx.Batch, moves []move) {
+func (s *postgresStore) queueMoves(b *pgx.Batch, moves []move, commit string) {
 	// In order, so that two workers do not wait for each other.
 	moves = slices.SortedFunc(slices.Values(moves), func(a, b move) int { return a.partition - b.partition })
 	partitions, from, to := make([]int16, len(moves)), make([]int64, len(moves)), make([]int64, len(moves))
@@ -89,7 +95,7 @@ func (s *postgresStore) queueMoves(b *pgx.Batch, moves []move) {
 		holding = holding || len(m.fromHeld) > 0 || len(m.toHeld) > 0
 	}
 	if !holding {
-		b.Queue(moveCheckpoints, s.projection.Name, s.generation, storePostgres, partitions, from, to)
+		b.Queue(moveCheckpoints, s.projection.Name, s.generation, storePostgres, partitions, from, to, commit)
 		return
 	}
 	fromHeld, toHeld := make([]string, len(moves)), make([]string, len(moves))
@@ -102,7 +108,7 @@ func (s *postgresStore) queueMoves(b *pgx.Batch, moves []move) {
 
 // apply folds one batch. Runners keep the states of theirs: see keepingStore.
 func (s *postgresStore) apply(ctx context.Context, moves []move, events []es.Event, bulk bool) error {
-	return s.applyWith(ctx, nil, moves, events, bulk)
+	return s.applyWith(ctx, nil, moves, events, bulk, commitSoon)
 }
 
 // keepingStore is a postgresStore that remembers the states that [Fold] made: a batch then need not read them. They are those of
@@ -110,19 +116,27 @@ func (s *postgresStore) apply(ctx context.Context, moves []move, events []es.Eve
 type keepingStore struct {
 	*postgresStore
 	kept keptFolds
+	last time.Time // when the last batch was committed
 }
 
-func (s *postgresStore) keeping() *keepingStore { return &keepingStore{s, keptFolds{}} }
+func (s *postgresStore) keeping() *keepingStore {
+	return &keepingStore{postgresStore: s, kept: keptFolds{}}
+}
 
 func (s *keepingStore) apply(ctx context.Context, moves []move, events []es.Event, bulk bool) error {
-	err := s.applyWith(ctx, s.kept, moves, events, bulk)
+	commit := commitSoon
+	if time.Since(s.last) > flushAfter {
+		commit = commitNow // no append is likely to take it along
+	}
+	err := s.applyWith(ctx, s.kept, moves, events, bulk, commit)
 	if err != nil {
 		clear(s.kept)
 	}
+	s.last = time.Now()
 	return err
 }
 
-func (s *postgresStore) applyWith(ctx context.Context, kept keptFolds, moves []move, events []es.Event, bulk bool) error {
+func (s *postgresStore) applyWith(ctx context.Context, kept keptFolds, moves []move, events []es.Event, bulk bool, commit string) error {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	conn, err := s.pool.Acquire(ctx)
@@ -132,7 +146,7 @@ func (s *postgresStore) applyWith(ctx context.Context, kept keptFolds, moves []m
 	defer conn.Release()
 	defer s.fence(ctx, conn.Conn())()
 	tx := &Tx{conn: conn.Conn(), names: s.names, partitions: s.partitions, bulk: bulk, queued: &pgx.Batch{}, kept: kept}
-	s.queueMoves(tx.queued, moves) // first: who has lost does no work
+	s.queueMoves(tx.queued, moves, commit) // first: who has lost does no work
 	if len(events) > 0 {
 		err = guarded(func() error { return s.projection.Postgres.Apply(ctx, tx, events) })
 	}
@@ -143,7 +157,9 @@ func (s *postgresStore) applyWith(ctx context.Context, kept keptFolds, moves []m
 		tx.rollback(ctx)
 		return s.classify(ctx, tx, err)
 	}
-	s.committed()
+	if commit == commitSoon {
+		s.committed()
+	}
 	return nil
 }
 
