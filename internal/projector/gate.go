@@ -17,7 +17,7 @@ const (
 )
 
 // gate keeps a rebuild from taking all processors while commands are executed: on a busy shop one step runs at a time, here or, for
-// it, in a server. How busy it is shows in how fast the log grows.
+// it, in a server, and then nothing for as long as the step took. How busy it is shows in how fast the log grows.
 type gate struct {
 	steps *semaphore.Weighted
 	busy  atomic.Bool
@@ -27,15 +27,25 @@ func newGate() *gate { return &gate{steps: semaphore.NewWeighted(gateWidth)} }
 
 // step runs one step when there is room for it.
 func (g *gate) step(ctx context.Context, do func() error) error {
-	width := int64(1)
-	if g.busy.Load() {
+	width, busy := int64(1), g.busy.Load()
+	if busy {
 		width = gateWidth
 	}
 	if err := g.steps.Acquire(ctx, width); err != nil {
 		return err
 	}
 	defer g.steps.Release(width)
-	return do()
+	began := time.Now()
+	err := do()
+	if busy {
+		rest := time.NewTimer(min(time.Since(began), gateWatch))
+		defer rest.Stop()
+		select {
+		case <-rest.C:
+		case <-ctx.Done():
+		}
+	}
+	return err
 }
 
 // watch finds out, until ctx ends, whether the shop is busy. A log that cannot be read tells nothing new.
