@@ -123,6 +123,12 @@ func (s *postgresStore) keeping() *keepingStore {
 	return &keepingStore{postgresStore: s, kept: keptFolds{}}
 }
 
+// load forgets what belongs to marks of before: somebody else may have moved them since.
+func (s *keepingStore) load(ctx context.Context, partitions []int) ([]mark, error) {
+	clear(s.kept)
+	return s.postgresStore.load(ctx, partitions)
+}
+
 func (s *keepingStore) apply(ctx context.Context, moves []move, events []es.Event, bulk bool) error {
 	commit := commitSoon
 	if time.Since(s.last) > flushAfter {
