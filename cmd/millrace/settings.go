@@ -15,7 +15,7 @@ import (
 
 // dataFlag names the directory of a running "millrace up".
 type dataFlag struct {
-	Data string `default:".millrace" env:"MILLRACE_DATA" placeholder:"DIR" help:"Data directory of millrace up; servers not named otherwise are found through it."`
+	Data string `default:".millrace" env:"MILLRACE_DATA" placeholder:"DIR" help:"Data directory of millrace up; its servers are used unless --database-url names another shop's."`
 }
 
 // shopFlags are fixed with the log.

@@ -237,7 +237,7 @@ func awaitLog(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) (*po
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, fmt.Errorf("waiting for the database: %w: %w", ctx.Err(), err)
 		case <-time.After(250 * time.Millisecond):
 		}
 	}

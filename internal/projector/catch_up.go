@@ -51,7 +51,8 @@ func (c *catchUp) run(ctx context.Context) {
 			return
 		default:
 			c.loaded = false
-			if !errors.Is(err, errMoved) || c.pause.attempts > 0 {
+			// The first attempts, and ever fewer: there may be one catching up for each partition.
+			if n := c.pause.attempts; n&(n-1) == 0 && (n > 0 || !errors.Is(err, errMoved)) {
 				c.logger.WarnContext(ctx, "projection cannot catch up yet", "store", c.store.name(), "error", err)
 			}
 			c.pause.pause(ctx)

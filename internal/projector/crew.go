@@ -268,6 +268,7 @@ type helper struct {
 func (h *helper) run(ctx context.Context) error {
 	ticker := time.NewTicker(leaseTick)
 	defer ticker.Stop()
+	trouble := backoff{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -277,9 +278,15 @@ func (h *helper) run(ctx context.Context) error {
 		sh, err := h.claim(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
-			h.o.Logger.WarnContext(ctx, "worker cannot look for rebuilds to help with", "worker", h.worker, "error", err)
+			if trouble.attempts == 0 {
+				h.o.Logger.WarnContext(ctx, "worker cannot look for rebuilds to help with; it goes on trying", "worker", h.worker, "error", err)
+			}
+			trouble.pause(ctx)
 		case sh != nil:
 			h.help(ctx, *sh)
+		}
+		if err == nil {
+			trouble.reset()
 		}
 	}
 }

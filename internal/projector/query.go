@@ -244,9 +244,11 @@ func (q *query) attempt(ctx context.Context, s *server) error {
 		switch state := sqlState(err); {
 		case err == nil:
 		case conn.Conn().IsClosed() || serverAtFault(state):
-		case (state == undefinedTable || state == undefinedSchema) && q.unknown < 3:
-			q.unknown++ // the generation was dropped between resolving it and reading it
-			err = errBehind
+		case state == undefinedTable || state == undefinedSchema:
+			q.unknown++                         // the generation was dropped between resolving it and reading it
+			if err = errBehind; q.unknown > 3 { // or somebody has deleted its tables
+				err = &errRead{q.stale(errBuilding)}
+			}
 		default:
 			err = &errRead{err}
 		}
