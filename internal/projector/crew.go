@@ -220,13 +220,15 @@ func (b *build) awaitShares(ctx context.Context) error {
 
 // join goes on from where the shares have ended, in one.
 func (b *build) join(ctx context.Context, s *sharing) error {
+	b.folded = s.until
 	for _, whole := range b.sinks {
 		if err := whole.resume(ctx, whole.store); err != nil {
 			return err
 		}
-		whole.position.Store(s.until)
+		reached := min(s.until, slices.Min(whole.checkpoints)) // less than the shares came to, where Redis has lost some of it since
+		whole.position.Store(reached)
+		b.folded = min(b.folded, reached)
 	}
-	b.folded = s.until
 	b.events.Store(s.until)
 	return b.unshare(ctx)
 }

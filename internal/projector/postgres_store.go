@@ -104,6 +104,7 @@ func (s *postgresStore) queueMoves(b *pgx.Batch, moves []move, commit string) {
 	}
 	b.Queue(`SELECT move_checkpoints($1, $2, $3, $4, $5, $6, $7, $8)`,
 		s.projection.Name, s.generation, storePostgres, partitions, from, to, fromHeld, toHeld)
+	b.Queue(`SELECT set_config('synchronous_commit', $1, true)`, commit)
 }
 
 // apply folds one batch. Runners keep the states of theirs: see keepingStore.

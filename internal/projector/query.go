@@ -245,9 +245,14 @@ func (q *query) attempt(ctx context.Context, s *server) error {
 		case err == nil:
 		case conn.Conn().IsClosed() || serverAtFault(state):
 		case state == undefinedTable || state == undefinedSchema:
-			q.unknown++                         // the generation was dropped between resolving it and reading it
-			if err = errBehind; q.unknown > 3 { // or somebody has deleted its tables
-				err = &errRead{q.stale(errBuilding)}
+			q.unknown++ // the generation was dropped between resolving it and reading it
+			switch {
+			case q.unknown <= 3:
+				err = errBehind
+			case q.tablesLost(ctx):
+				err = &errRead{q.stale(errBuilding)} // workers build the model anew
+			default:
+				err = &errRead{err}
 			}
 		default:
 			err = &errRead{err}
@@ -262,6 +267,17 @@ func (q *query) attempt(ctx context.Context, s *server) error {
 		q.o.Logger.WarnContext(ctx, "read transaction not ended", "server", s.name, "error", endErr) // it has answered
 	}
 	return err
+}
+
+// tablesLost reports whether somebody has deleted tables of a generation that is read.
+func (q *query) tablesLost(ctx context.Context) (lost bool) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	err := q.primary.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
+		JOIN projections p ON p.name = needed.name AND p.version = needed.version AND p.status = 'live'
+		  AND EXISTS (SELECT FROM unnest(p.tables) AS t WHERE to_regclass(t) IS NULL))`,
+		q.need.Projections, q.versions(q.need.Projections)).Scan(&lost)
+	return err == nil && lost
 }
 
 const (
@@ -282,7 +298,7 @@ const (
 		  LEFT JOIN checkpoints c ON c.projection = p.name AND c.generation = p.generation AND c.store = 'postgres'
 		    AND c.partition = wanted.partition
 		  LEFT JOIN projection_failures f ON f.projection = p.name AND f.generation = p.generation AND f.store = 'postgres'
-		    AND f.partition = wanted.partition
+		    AND f.partition = wanted.partition AND f.position > coalesce(c.position, 0)
 		  WHERE wanted.name = p.name AND (c.position IS NULL OR c.position < wanted.position)
 		) AS behind
 		WHERE (p.log_id, p.log_epoch) = ($3::uuid, $4)`

@@ -175,7 +175,7 @@ func (r *rebuilder) readAll(ctx context.Context, group *errgroup.Group, pages ch
 		}
 		group.Go(func() error {
 			limit := int(min(rebuildPage, until-from))
-			events, err := r.read(ctx, func() ([]es.Event, error) {
+			events, err := r.read(ctx, func(ctx context.Context) ([]es.Event, error) {
 				events, err := r.log.ReadAll(ctx, from, limit)
 				if err == nil && len(events) < limit {
 					err = fmt.Errorf("projector: the log has %d events behind position %d, not %d", len(events), from, limit)
@@ -194,7 +194,9 @@ func (r *rebuilder) readAll(ctx context.Context, group *errgroup.Group, pages ch
 // readSome reads some partitions, one page after the other.
 func (r *rebuilder) readSome(ctx context.Context, pages chan<- chan []es.Event, after, until int64) error {
 	for after < until {
-		events, err := r.read(ctx, func() ([]es.Event, error) { return r.log.ReadPartitions(ctx, r.partitions, after, rebuildPage) })
+		events, err := r.read(ctx, func(ctx context.Context) ([]es.Event, error) {
+			return r.log.ReadPartitions(ctx, r.partitions, after, rebuildPage)
+		})
 		if err != nil {
 			return err
 		}
@@ -220,12 +222,14 @@ func (r *rebuilder) readSome(ctx context.Context, pages chan<- chan []es.Event, 
 }
 
 // read tries a server that fails again.
-func (r *rebuilder) read(ctx context.Context, once func() ([]es.Event, error)) ([]es.Event, error) {
+func (r *rebuilder) read(ctx context.Context, once func(ctx context.Context) ([]es.Event, error)) ([]es.Event, error) {
 	pause := backoff{}
 	for {
 		var events []es.Event
 		err := r.gate.step(ctx, func() (err error) {
-			events, err = once()
+			bounded, cancel := context.WithTimeout(ctx, bulkTimeout)
+			defer cancel()
+			events, err = once(bounded)
 			return err
 		})
 		if err == nil || ctx.Err() != nil || pause.attempts >= rebuildAttempts {

@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/internal/es"
 )
@@ -49,7 +52,11 @@ func (b *build) switchOnce(ctx context.Context, p *Projection, number int) (head
 			return err
 		}
 		sinks := b.sinksOf(p)
-		if err := b.rebuilder.fold(ctx, sinks, b.folded, head); err != nil {
+		b.gate.free.Store(true) // readers wait
+		defer b.gate.free.Store(false)
+		if err := whileLocked(ctx, tx, func(ctx context.Context) error {
+			return b.rebuilder.fold(ctx, sinks, reachedBy(sinks, head), head)
+		}); err != nil {
 			return err
 		}
 		if err := b.check(ctx, sinks, head); err != nil {
@@ -90,6 +97,60 @@ func (b *build) switchOnce(ctx context.Context, p *Projection, number int) (head
 		return err
 	})
 	return head, err
+}
+
+// approach folds, before the live generation stands still for it, what has come since the others were folded or switched to.
+func (b *build) approach(ctx context.Context, p *Projection) error {
+	head, err := b.log.Head(ctx)
+	if err != nil {
+		return err
+	}
+	sinks := b.sinksOf(p)
+	return b.rebuilder.fold(ctx, sinks, reachedBy(sinks, head), head)
+}
+
+// reachedBy is the position at or below head up to which the sinks have folded everything.
+func reachedBy(sinks []*sink, head int64) int64 {
+	for _, s := range sinks {
+		head = min(head, slices.Min(s.checkpoints))
+	}
+	return head
+}
+
+const (
+	// lockedSilence is how long the server hears nothing from a process that holds checkpoints before it takes them from it.
+	lockedSilence = 5 * time.Second
+	lockedSign    = time.Second
+)
+
+// whileLocked does something while a transaction holds checkpoints that workers wait for. A process that stalls meanwhile, or is cut
+// off, does not hold them for long: the server ends the transaction when it hears nothing from it.
+func whileLocked(ctx context.Context, tx pgx.Tx, do func(ctx context.Context) error) error {
+	if _, err := tx.Exec(ctx, `SELECT set_config('idle_in_transaction_session_timeout', $1, true)`,
+		strconv.FormatInt(lockedSilence.Milliseconds(), 10)); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	done := make(chan struct{})
+	group.Go(func() error {
+		sign := time.NewTicker(lockedSign)
+		defer sign.Stop()
+		for {
+			select {
+			case <-done:
+				return nil
+			case <-sign.C:
+			}
+			if _, err := tx.Exec(ctx, `SELECT`); err != nil {
+				return err
+			}
+		}
+	})
+	group.Go(func() error {
+		defer close(done)
+		return do(ctx)
+	})
+	return group.Wait()
 }
 
 // check makes sure, before readers see a generation, that its stores have come to where they were folded to: what a store
@@ -155,7 +216,8 @@ const (
 	isLeftOver = `status = 'building' AND owner IS NOT NULL OR status = 'dropped'
 		AND (EXISTS (SELECT FROM checkpoints c WHERE c.projection = p.name AND c.generation = p.generation)
 		  OR to_regnamespace(p.name || '_' || p.generation) IS NOT NULL)`
-	// isOutdated is whether the generation p is of a version before $2 that no worker feeds any more.
-	isOutdated = `version < $2 AND owner IS NULL AND status IN ('live', 'previous') AND NOT EXISTS (SELECT FROM workers w
+	// isOutdated is whether the generation p is of a version before $2 that no worker feeds any more. The version before stays: its apis
+	// may read yet, and the way back to it is short.
+	isOutdated = `version < (SELECT max(f.version) FROM projections f WHERE f.name = p.name AND f.version < $2 AND f.status = 'live') AND owner IS NULL AND status IN ('live', 'previous') AND NOT EXISTS (SELECT FROM workers w
 		WHERE p.name || '@' || p.version = ANY (w.projections) AND w.seen_at > now() - interval '1 minute')`
 )
