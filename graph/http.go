@@ -57,6 +57,7 @@ func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 			h.answerRefused(w, want, err)
 			return
 		}
+		defer p.leave()
 	}
 	switch {
 	case want == mediaEvents:
@@ -78,22 +79,6 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request) (request, error) 
 		w.Header().Set("Allow", "GET, HEAD, POST")
 		return request{}, &malformed{http.StatusMethodNotAllowed, "the method must be POST or GET"}
 	}
-}
-
-// admit asks whether an operation may run now.
-func (h *Handler) admit(p *prepared) *Error {
-	if h.options.Admit == nil {
-		return nil
-	}
-	err := h.options.Admit(p.ctx, p.Operation)
-	if err == nil {
-		return nil
-	}
-	if e, ok := refusal(err); ok {
-		return e
-	}
-	h.options.Logger.WarnContext(p.ctx, "operation refused", "correlation", p.call.correlation, "operation", p.call.name, "error", err)
-	return problem(Unavailable, "the shop cannot take this now; nothing has happened, try again")
 }
 
 // answer runs a query or a mutation.
