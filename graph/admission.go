@@ -1,7 +1,9 @@
 package graph
 
 import (
+	"context"
 	"errors"
+	"net/http"
 	"sync"
 	"time"
 
@@ -10,6 +12,17 @@ import (
 
 // retryAfter is what a refused client is told when the reason knows no better.
 const retryAfter = time.Second
+
+// limit counts a request or a mutation of a client, or says that there are too many.
+func (h *Handler) limit(ctx context.Context, c Client, mutation bool, answer http.Header) *Error {
+	if h.options.Limit == nil {
+		return nil
+	}
+	if err := h.options.Limit(ctx, c, mutation, answer); err != nil {
+		return h.refusal(ctx, err)
+	}
+	return nil
+}
 
 // admit lets an operation in, or says why it may not run now. One that it lets in has to leave.
 func (h *Handler) admit(p *prepared) *Error {
@@ -25,7 +38,7 @@ func (h *Handler) admit(p *prepared) *Error {
 			if streams {
 				h.subscriptions.Add(-1)
 			}
-			return h.refusal(p, err)
+			return h.refusal(p.ctx, err)
 		}
 	}
 	var first sync.Once
@@ -46,13 +59,14 @@ func (h *Handler) admit(p *prepared) *Error {
 }
 
 // refusal returns what a client hears of the reason why its operation is not to run.
-func (h *Handler) refusal(p *prepared, err error) *Error {
+func (h *Handler) refusal(ctx context.Context, err error) *Error {
 	var e *Error
 	switch {
 	case errors.As(err, &e):
 		return e
-	case p.ctx.Err() == nil: // else the client has gone
-		h.options.Logger.WarnContext(p.ctx, "operation refused", "correlation", p.call.correlation, "operation", p.call.name, "error", err)
+	case ctx.Err() == nil: // else the client has gone
+		c := callFrom(ctx)
+		h.options.Logger.WarnContext(ctx, "operation refused", "correlation", c.correlation, "operation", c.name, "error", err)
 	}
 	return problem(Unavailable, "the shop cannot take this now; nothing has happened, try again")
 }

@@ -279,3 +279,84 @@ func TestOverload(t *testing.T) {
 		t.Errorf("%d done of %d, p99 %s; %d refused, median %s", len(done), could, p99, len(refused), median)
 	}
 }
+
+// TestLimit checks what is counted, for whom, and what clients are told, by every transport.
+func TestLimit(t *testing.T) {
+	s := newShop(t)
+	var mu sync.Mutex
+	var counted []string
+	var over string
+	_, base := face(t, s, graph.Options{Limit: func(_ context.Context, c graph.Client, mutation bool, answer http.Header) error {
+		mu.Lock()
+		defer mu.Unlock()
+		what := "request"
+		if mutation {
+			what = "mutation"
+		}
+		counted = append(counted, strings.Join(strings.Fields(what+" "+c.Header.Get("X-Name")+" "+c.Token), " "))
+		answer.Set("RateLimit-Remaining", fmt.Sprint(len(counted)))
+		if !strings.HasPrefix(c.Peer, "127.0.0.1:") {
+			t.Errorf("the peer is %s", c.Peer)
+		}
+		if what == over {
+			return &graph.Error{Code: graph.RateLimited, Message: "slowly", RetryAfter: 1500 * time.Millisecond}
+		}
+		return nil
+	}})
+	mutation, query := `mutation { cartCreate { position } }`, `{ cart(id: "x") { id } }`
+	socket := open(t, base, `{"Authorization": "Bearer `+staffToken+`"}`)
+	for _, c := range []struct {
+		name, over string
+		run        func() answer
+		status     int
+		want       string
+	}{
+		{"the socket itself", "", func() answer { return answer{status: 200} }, 200, "request"},
+		{"query", "", func() answer { return ask(t, base, query, nil, "X-Name", "ann") }, 200, "request ann"},
+		{"staff", "", func() answer { return ask(t, base, query, nil, "Authorization", "Bearer "+staffToken) }, 200, "request " + staffToken},
+		{"a wrong token", "", func() answer { return ask(t, base, query, nil, "Authorization", "Bearer x") }, 200, "request"},
+		{"nonsense", "", func() answer { return ask(t, base, "{", nil) }, 200, "request"},
+		{"mutation", "", func() answer { return ask(t, base, mutation, nil) }, 200, "request, mutation"},
+		{"too many requests", "request", func() answer { return ask(t, base, mutation, nil) }, 429, "request"},
+		{"too many mutations", "mutation", func() answer { return ask(t, base, mutation, nil, "Accept", graphqlJSON) }, 429, "request, mutation"},
+		{"too many mutations, query", "mutation", func() answer { return ask(t, base, query, nil) }, 200, "request"},
+		{"too many streams", "request", func() answer {
+			return ask(t, base, `subscription { stockChanged(skus: ["A"]) { sku } }`, nil, "Accept", "text/event-stream")
+		}, 429, "request"},
+		{"on a socket", "", func() answer {
+			socket.subscribe("1", mutation, nil)
+			socket.data()
+			socket.next()
+			return answer{status: 200}
+		}, 200, "request " + staffToken + ", mutation " + staffToken},
+		{"too many mutations on a socket", "mutation", func() answer {
+			socket.subscribe("2", mutation, nil)
+			if m := socket.next(); m.Type != "error" || !strings.Contains(string(m.Payload), "RATE_LIMITED") {
+				t.Errorf("the socket hears %+v", m)
+			}
+			return answer{status: 200}
+		}, 200, "request " + staffToken + ", mutation " + staffToken},
+	} {
+		mu.Lock()
+		over = c.over
+		mu.Unlock()
+		a := c.run()
+		mu.Lock()
+		got := strings.Join(counted, ", ")
+		n := len(counted)
+		counted = nil
+		mu.Unlock()
+		if got != c.want || a.status != c.status {
+			t.Errorf("%s: %d, counted: %s", c.name, a.status, got)
+		}
+		if a.header != nil && a.header.Get("RateLimit-Remaining") != fmt.Sprint(n) {
+			t.Errorf("%s: the header is %v", c.name, a.header)
+		}
+		if a.status == 429 && (a.wrong(t) != "RATE_LIMITED: slowly" || a.header.Get("Retry-After") != "2") {
+			t.Errorf("%s: Retry-After %s, %s", c.name, a.header.Get("Retry-After"), a.body)
+		}
+	}
+	if n := s.count("execute"); n != 2 {
+		t.Errorf("%d mutations were executed", n)
+	}
+}

@@ -37,9 +37,13 @@ type Options struct {
 	// Origins are those, beside the server's own, from which browsers may open WebSockets, for example
 	// https://shop.example; "*" means all.
 	Origins []string
-	// Admit, if not nil, is asked about each operation before any of it runs, and may let it wait. An *Error with the code RateLimited,
-	// Overloaded or Unavailable is answered with 429 or 503 and Retry-After. What it admits is released exactly once: when the operation
-	// has been answered, or a subscription for the first time.
+	// Limit, if not nil, counts what a client asks for: each request and each operation on a socket, and a mutation once more as such. It
+	// may tell the client how often it may ask, in the header of the answer. An *Error with the code RateLimited is answered with 429 and
+	// Retry-After.
+	Limit func(ctx context.Context, client Client, mutation bool, answer http.Header) error
+	// Admit, if not nil, is asked about each operation before any of it runs, and may let it wait. An *Error with the code Overloaded or
+	// Unavailable is answered with 503 and Retry-After. What it admits is released exactly once: when the operation has been answered, or a
+	// subscription for the first time.
 	Admit func(ctx context.Context, op Operation) (Release, error)
 	// MaxSubscriptions is how many subscriptions run at a time, over all connections; 0 means 10,000.
 	MaxSubscriptions int
@@ -49,6 +53,16 @@ type Options struct {
 	Logger *slog.Logger
 	// Metrics registers the face's metrics; nil keeps them out of sight.
 	Metrics prometheus.Registerer
+}
+
+// Client is who sent a request, as far as is known.
+type Client struct {
+	// Peer is the address and port of the other end of the connection, which may be a proxy's.
+	Peer string
+	// Header is that of the request, or of the one that opened the socket.
+	Header http.Header
+	// Token is what it showed, if that is valid; "" for guests.
+	Token string
 }
 
 // Release tells that an operation no longer holds what it was admitted to. Completed says that it was a query or a mutation which was

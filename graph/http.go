@@ -36,22 +36,34 @@ func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 			"Accept must allow application/json, application/graphql-response+json or text/event-stream"})
 		return
 	}
+	id, denied := h.identify(r.Header)
+	client := h.client(r.RemoteAddr, r.Header, id)
+	if err := h.limit(r.Context(), client, false, w.Header()); err != nil {
+		h.answerRefused(w, want, err)
+		return
+	}
 	in, err := h.read(w, r)
 	if bad := (*malformed)(nil); errors.As(err, &bad) {
 		h.answerMalformed(w, want, bad)
 		return
 	}
 	in.streaming = want == mediaEvents
-	id, denied := h.identify(r.Header)
 	var p *prepared
 	var errs gqlerror.List
 	if denied != nil {
 		errs = gqlerror.List{coded(denied.Code, denied.Message)}
 	} else if p, errs = h.prepare(r.Context(), id, in); errs == nil {
-		if in.readOnly && p.op.Operation.Operation == ast.Mutation {
+		mutation := p.op.Operation.Operation == ast.Mutation
+		if in.readOnly && mutation {
 			w.Header().Set("Allow", http.MethodPost)
 			h.answerMalformed(w, want, &malformed{http.StatusMethodNotAllowed, "a mutation must be sent by POST"})
 			return
+		}
+		if mutation {
+			if err := h.limit(r.Context(), client, true, w.Header()); err != nil {
+				h.answerRefused(w, want, err)
+				return
+			}
 		}
 		if err := h.admit(p); err != nil {
 			h.answerRefused(w, want, err)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"runtime/debug"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 )
 
@@ -55,7 +57,7 @@ func (s *socket) subscribe(ctx context.Context, m message) bool {
 // operate runs an operation to its end. A client that said complete hears no more of it.
 func (s *socket) operate(ctx context.Context, started *running, id string, p *prepared) {
 	defer started.cancel()
-	if refused := s.h.admit(p); refused != nil { // not in the reader: it may have to wait
+	if refused := s.admit(p); refused != nil { // not in the reader: it may have to wait
 		if gone := s.finish(ctx, started, id); !gone {
 			s.sendErrors(id, gqlerror.List{coded(refused.Code, refused.Message)})
 		}
@@ -84,6 +86,23 @@ func (s *socket) operate(ctx context.Context, started *running, id string, p *pr
 			s.send(message{ID: id, Type: "next", Payload: s.h.encode(r)})
 		}
 	})
+}
+
+// admit counts an operation, and lets it in.
+func (s *socket) admit(p *prepared) *Error {
+	s.mu.Lock()
+	client := s.h.client(s.conn.RemoteAddr().String(), s.header, s.id)
+	s.mu.Unlock()
+	untold := http.Header{} // a message has no header
+	if err := s.h.limit(p.ctx, client, false, untold); err != nil {
+		return err
+	}
+	if p.op.Operation.Operation == ast.Mutation {
+		if err := s.h.limit(p.ctx, client, true, untold); err != nil {
+			return err
+		}
+	}
+	return s.h.admit(p)
 }
 
 // finish forgets an operation, and reports whether its client has given it up.

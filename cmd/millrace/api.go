@@ -20,6 +20,7 @@ import (
 // apiFlags are the settings of the GraphQL API.
 type apiFlags struct {
 	admissionFlags
+	clientFlags
 	Addr          string `default:"127.0.0.1:8080" env:"MILLRACE_ADDR" placeholder:"HOST:PORT" help:"Where to serve GraphQL."`
 	StaffToken    string `env:"MILLRACE_STAFF_TOKEN" placeholder:"TOKEN" help:"What staff send as a bearer token."`
 	CORSOrigins   string `name:"cors-origins" env:"MILLRACE_CORS_ORIGINS" placeholder:"ORIGIN,..." help:"Origins whose pages may use the API."`
@@ -75,13 +76,17 @@ func (f apiFlags) serve(ctx context.Context, s *shop, side *writeSide, models *p
 	if err != nil {
 		return err
 	}
+	limits, err := f.newRateLimits(s)
+	if err != nil {
+		return err
+	}
 	handler, err := graph.NewHandler(graph.Deps{
 		Commands: side.app, Catalogue: catalogue.New(models), Stock: stock.New(models), Carts: carts.New(models, commands.Carts, s.log),
 		Orders: orders.New(models), Sales: sales.New(models, s.log.Info().TimeZone), Projections: models,
 		Log: s.log, Feed: s.feed, Vault: side.vault,
 	}, graph.Options{
 		StaffToken: f.StaffToken, Introspection: f.Introspection, GraphiQL: f.Introspection, Origins: origins, Logger: s.logger, Metrics: s.registry,
-		Admit: admit(limiter, side.writer), MaxSubscriptions: f.MaxSubscriptions,
+		Limit: limits.limit, Admit: admit(limiter, side.writer), MaxSubscriptions: f.MaxSubscriptions,
 	})
 	if err != nil {
 		return err

@@ -89,10 +89,10 @@ func TestOrder(t *testing.T) {
 		queue  int
 		want   string
 	}{
-		"the urgent first":             {[]string{"i1", "n1", "u1"}, 20, "u1 n1 i1"},
-		"in order within a class":      {[]string{"n1", "n2", "u1", "n3"}, 20, "u1 n1 n2 n3"},
-		"one in eight by waiting time": {[]string{"i1", "u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "u9"}, 20, "u1 u2 u3 u4 u5 u6 u7 i1 u8 u9"},
-		"over the queue is refused at once":        {[]string{"n1", "n2", "n3", "u1"}, 2, "n3 refused u1 n1 n2"},
+		"the urgent first":                          {[]string{"i1", "n1", "u1"}, 20, "u1 n1 i1"},
+		"in order within a class":                   {[]string{"n1", "n2", "u1", "n3"}, 20, "u1 n1 n2 n3"},
+		"one in eight by waiting time":              {[]string{"i1", "u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "u9"}, 20, "u1 u2 u3 u4 u5 u6 u7 i1 u8 u9"},
+		"over the queue is refused at once":         {[]string{"n1", "n2", "n3", "u1"}, 2, "n3 refused u1 n1 n2"},
 		"while some are refused the queue is short": {[]string{"u1", "u2", "u3", "n1", "n2", "u4"}, 2, "u3 refused u4 refused u1 u2 n1 n2"},
 	} {
 		t.Run(name, func(t *testing.T) {
