@@ -15,14 +15,21 @@ import (
 type admissionFlags struct {
 	MaxConcurrency   int `default:"256" env:"MILLRACE_MAX_CONCURRENCY" placeholder:"N" help:"Operations that may be at work at once, at most: the limit adapts below it."`
 	MaxSubscriptions int `default:"10000" env:"MILLRACE_MAX_SUBSCRIPTIONS" placeholder:"N" help:"Subscriptions that may run at once."`
+	MaxConnections   int `default:"10000" env:"MILLRACE_MAX_CONNECTIONS" placeholder:"N" help:"Connections that clients may have open at once."`
 }
 
 func (f admissionFlags) check() error {
-	if f.MaxConcurrency < 1 {
-		return usageError{fmt.Errorf("--max-concurrency (MILLRACE_MAX_CONCURRENCY) must be above zero, not %d", f.MaxConcurrency)}
-	}
-	if f.MaxSubscriptions < 1 {
-		return usageError{fmt.Errorf("--max-subscriptions (MILLRACE_MAX_SUBSCRIPTIONS) must be above zero, not %d", f.MaxSubscriptions)}
+	for _, s := range []struct {
+		name  string
+		value int
+	}{
+		{"--max-concurrency (MILLRACE_MAX_CONCURRENCY)", f.MaxConcurrency},
+		{"--max-subscriptions (MILLRACE_MAX_SUBSCRIPTIONS)", f.MaxSubscriptions},
+		{"--max-connections (MILLRACE_MAX_CONNECTIONS)", f.MaxConnections},
+	} {
+		if s.value < 1 {
+			return usageError{fmt.Errorf("%s must be above zero, not %d", s.name, s.value)}
+		}
 	}
 	return nil
 }

@@ -99,7 +99,7 @@ func (f apiFlags) serve(ctx context.Context, s *shop, side *writeSide, models *p
 		return errors.Join(err, api.Close())
 	}
 	return s.serve(ctx, service{
-		drain: drain, opsAddr: opsAddr, api: api, handler: web.CORS(origins, handler), end: handler.Drain,
+		drain: drain, opsAddr: opsAddr, api: web.LimitConnections(api, f.MaxConnections, s.registry), handler: web.CORS(origins, handler), end: handler.Drain,
 		health: s.health(func(ctx context.Context) error {
 			if err := models.Ready(ctx); err != nil {
 				return fmt.Errorf("reads: %w", err)
