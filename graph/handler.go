@@ -119,7 +119,7 @@ func NewHandler(d Deps, o Options) (*Handler, error) {
 	}
 	h := &Handler{deps: d, options: o, mux: http.NewServeMux(), documents: documents, draining: make(chan struct{})}
 	h.hub, h.statuses = newHub(d.Feed), &statusHub{projections: d.Projections}
-	h.metrics = newMetrics(o.Metrics)
+	h.metrics = newMetrics(o.Metrics, &h.subscriptions)
 	h.schema = schema()
 	h.exec = executor.New(generated.NewExecutableSchema(generated.Config{Schema: h.schema, Resolvers: &resolver{
 		Deps: d, hub: h.hub, statuses: h.statuses, translate: h.translate, recovered: h.recovered,
