@@ -14,7 +14,7 @@ import (
 	"github.com/millrace/millrace/projections/paging"
 )
 
-// BenchmarkProducts lists 20 products, and writes the same bytes by a plain handler.
+// BenchmarkProducts lists 20 products, refuses to, and writes the same bytes by a plain handler.
 func BenchmarkProducts(b *testing.B) {
 	s := newShop(b)
 	for i := range 20 {
@@ -25,13 +25,20 @@ func BenchmarkProducts(b *testing.B) {
 	if list.page, err = s.catalogue().List(context.Background(), catalogue.Query{Window: paging.Window{First: 20}}); err != nil {
 		b.Fatal(err)
 	}
-	h, err := graph.NewHandler(graph.Deps{
-		Commands: s.app, Catalogue: list, Stock: s.stock(), Carts: s.carts(), Orders: s.orders(), Sales: s, Projections: s,
-		Log: s, Feed: feedOf{s}, Vault: s,
-	}, graph.Options{})
-	if err != nil {
-		b.Fatal(err)
+	face := func(o graph.Options) *graph.Handler {
+		h, err := graph.NewHandler(graph.Deps{
+			Commands: s.app, Catalogue: list, Stock: s.stock(), Carts: s.carts(), Orders: s.orders(), Sales: s, Projections: s,
+			Log: s, Feed: feedOf{s}, Vault: s,
+		}, o)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return h
 	}
+	h := face(graph.Options{})
+	busy := face(graph.Options{Admit: func(context.Context, graph.Operation) (graph.Release, error) {
+		return nil, &graph.Error{Code: graph.Overloaded, Message: "busy"}
+	}})
 	body := `{"query": "{ products(first: 20) { nodes { id slug title status variants { sku title price { amount currency } } } pageInfo { endCursor } } }"}`
 	serve := func(h http.Handler) string {
 		r := httptest.NewRequest(http.MethodPost, "/graphql", strings.NewReader(body))
@@ -48,6 +55,12 @@ func BenchmarkProducts(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			serve(h)
+		}
+	})
+	b.Run("refused", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			serve(busy)
 		}
 	})
 	b.Run("plain", func(b *testing.B) {

@@ -3,12 +3,12 @@ package graph
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -37,9 +37,16 @@ type Options struct {
 	// Origins are those, beside the server's own, from which browsers may open WebSockets, for example
 	// https://shop.example; "*" means all.
 	Origins []string
-	// Admit, if not nil, is asked about each operation before any of it runs. An *Error with the code RateLimited,
-	// Overloaded or Unavailable is answered with 429 or 503 and Retry-After.
-	Admit func(ctx context.Context, op Operation) error
+	// Limit, if not nil, counts what a client asks for: each request and each operation on a socket, and a mutation once more as such. It
+	// may tell the client how often it may ask, in the header of the answer. An *Error with the code RateLimited is answered with 429 and
+	// Retry-After.
+	Limit func(ctx context.Context, client Client, mutation bool, answer http.Header) error
+	// Admit, if not nil, is asked about each operation before any of it runs, and may let it wait. An *Error with the code Overloaded or
+	// Unavailable is answered with 503 and Retry-After. What it admits is released exactly once: when the operation has been answered, or a
+	// subscription for the first time.
+	Admit func(ctx context.Context, op Operation) (Release, error)
+	// MaxSubscriptions is how many subscriptions run at a time, over all connections; 0 means 10,000.
+	MaxSubscriptions int
 	// Timeout bounds a query or mutation; 0 means 30 s.
 	Timeout time.Duration
 	// Logger is nil for slog.Default.
@@ -47,6 +54,20 @@ type Options struct {
 	// Metrics registers the face's metrics; nil keeps them out of sight.
 	Metrics prometheus.Registerer
 }
+
+// Client is who sent a request, as far as is known.
+type Client struct {
+	// Peer is the address and port of the other end of the connection, which may be a proxy's.
+	Peer string
+	// Header is that of the request, or of the one that opened the socket.
+	Header http.Header
+	// Token is what it showed, if that is valid; "" for guests.
+	Token string
+}
+
+// Release tells that an operation no longer holds what it was admitted to. Completed says that it was a query or a mutation which was
+// answered without an error: the time that it took tells how busy the process is.
+type Release func(completed bool)
 
 // Operation is what is known of a request before it runs.
 type Operation struct {
@@ -79,6 +100,8 @@ type Handler struct {
 	draining  chan struct{}
 	drainOnce sync.Once
 	streams   sync.WaitGroup
+	// subscriptions counts those that run.
+	subscriptions atomic.Int64
 }
 
 // NewHandler returns the face of the parts, or an error that says which of them is missing.
@@ -88,6 +111,7 @@ func NewHandler(d Deps, o Options) (*Handler, error) {
 	}
 	o.Limits = o.Limits.withDefaults()
 	o.Timeout = cmp.Or(o.Timeout, 30*time.Second)
+	o.MaxSubscriptions = cmp.Or(o.MaxSubscriptions, 10_000)
 	o.Logger = cmp.Or(o.Logger, slog.Default())
 	documents, err := lru.New[string, *ast.QueryDocument](cachedDocuments)
 	if err != nil {
@@ -95,7 +119,7 @@ func NewHandler(d Deps, o Options) (*Handler, error) {
 	}
 	h := &Handler{deps: d, options: o, mux: http.NewServeMux(), documents: documents, draining: make(chan struct{})}
 	h.hub, h.statuses = newHub(d.Feed), &statusHub{projections: d.Projections}
-	h.metrics = newMetrics(o.Metrics)
+	h.metrics = newMetrics(o.Metrics, &h.subscriptions)
 	h.schema = schema()
 	h.exec = executor.New(generated.NewExecutableSchema(generated.Config{Schema: h.schema, Resolvers: &resolver{
 		Deps: d, hub: h.hub, statuses: h.statuses, translate: h.translate, recovered: h.recovered,
@@ -173,23 +197,6 @@ func (h *Handler) allowedOrigin(r *http.Request) bool {
 	}
 	u, err := url.Parse(origin)
 	return err == nil && u.Host == r.Host
-}
-
-// retryAfter is what a refused client is told when the reason knows no better.
-const retryAfter = time.Second
-
-// refusal returns the part of err that says that an operation is not to run now.
-func refusal(err error) (*Error, bool) {
-	var e *Error
-	if !errors.As(err, &e) {
-		return nil, false
-	}
-	switch e.Code {
-	case RateLimited, Overloaded, Unavailable:
-		return e, true
-	default:
-		return e, false
-	}
 }
 
 // identityMiddleware is what field middlewares are where there are none.

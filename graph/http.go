@@ -36,27 +36,40 @@ func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 			"Accept must allow application/json, application/graphql-response+json or text/event-stream"})
 		return
 	}
+	id, denied := h.identify(r.Header)
+	client := h.client(r.RemoteAddr, r.Header, id)
+	if err := h.limit(r.Context(), client, false, w.Header()); err != nil {
+		h.answerRefused(w, want, err)
+		return
+	}
 	in, err := h.read(w, r)
 	if bad := (*malformed)(nil); errors.As(err, &bad) {
 		h.answerMalformed(w, want, bad)
 		return
 	}
 	in.streaming = want == mediaEvents
-	id, denied := h.identify(r.Header)
 	var p *prepared
 	var errs gqlerror.List
 	if denied != nil {
 		errs = gqlerror.List{coded(denied.Code, denied.Message)}
 	} else if p, errs = h.prepare(r.Context(), id, in); errs == nil {
-		if in.readOnly && p.op.Operation.Operation == ast.Mutation {
+		mutation := p.op.Operation.Operation == ast.Mutation
+		if in.readOnly && mutation {
 			w.Header().Set("Allow", http.MethodPost)
 			h.answerMalformed(w, want, &malformed{http.StatusMethodNotAllowed, "a mutation must be sent by POST"})
 			return
+		}
+		if mutation {
+			if err := h.limit(r.Context(), client, true, w.Header()); err != nil {
+				h.answerRefused(w, want, err)
+				return
+			}
 		}
 		if err := h.admit(p); err != nil {
 			h.answerRefused(w, want, err)
 			return
 		}
+		defer p.leave()
 	}
 	switch {
 	case want == mediaEvents:
@@ -78,22 +91,6 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request) (request, error) 
 		w.Header().Set("Allow", "GET, HEAD, POST")
 		return request{}, &malformed{http.StatusMethodNotAllowed, "the method must be POST or GET"}
 	}
-}
-
-// admit asks whether an operation may run now.
-func (h *Handler) admit(p *prepared) *Error {
-	if h.options.Admit == nil {
-		return nil
-	}
-	err := h.options.Admit(p.ctx, p.Operation)
-	if err == nil {
-		return nil
-	}
-	if e, ok := refusal(err); ok {
-		return e
-	}
-	h.options.Logger.WarnContext(p.ctx, "operation refused", "correlation", p.call.correlation, "operation", p.call.name, "error", err)
-	return problem(Unavailable, "the shop cannot take this now; nothing has happened, try again")
 }
 
 // answer runs a query or a mutation.

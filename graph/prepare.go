@@ -48,6 +48,10 @@ type prepared struct {
 	call *call
 	op   *graphql.OperationContext
 	about
+
+	// release gives back what the operation was admitted to, the first time that it is called; leave tells that it has ended.
+	release Release
+	leave   func()
 }
 
 // about is what the transports need to know of an operation.

@@ -112,6 +112,9 @@ func parseRequest(body []byte, what string) (request, error) {
 
 // unmarshalNumbers keeps numbers as they are written: a variable may be larger than a float holds exactly.
 func unmarshalNumbers(raw []byte, into any) error {
+	if text, ok := into.(*string); ok {
+		return json.Unmarshal(raw, text) // without a decoder's buffer
+	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
 	return d.Decode(into)

@@ -70,6 +70,7 @@ type shop struct {
 	readPool    *pgxpool.Pool // reads that no replica could answer
 	replicas    []*pgxpool.Pool
 	redis       redis.UniversalClient
+	limitRedis  redis.UniversalClient // rate limits: reads that wait for Redis do not hold them up
 	nats        *nats.Conn
 
 	log  *postgres.Log
@@ -118,6 +119,9 @@ func openShop(ctx context.Context, f serverFlags, logger *slog.Logger) (opened *
 		s.replicas = append(s.replicas, replica)
 	}
 	if s.redis, err = openRedis(f.RedisURL); err != nil {
+		return nil, err
+	}
+	if s.limitRedis, err = openRedis(f.RedisURL); err != nil {
 		return nil, err
 	}
 	if f.NATSURL == "" {
@@ -172,8 +176,10 @@ func (s *shop) close() error {
 			pool.Close()
 		}
 	}
-	if s.redis != nil {
-		err = errors.Join(err, s.redis.Close())
+	for _, client := range []redis.UniversalClient{s.redis, s.limitRedis} {
+		if client != nil {
+			err = errors.Join(err, client.Close())
+		}
 	}
 	if s.nats != nil {
 		s.nats.Close()
