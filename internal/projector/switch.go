@@ -99,8 +99,22 @@ func (b *build) switchOnce(ctx context.Context, p *Projection, number int) (head
 	return head, err
 }
 
-// approach folds, before the live generation stands still for it, what has come since the others were folded or switched to.
+// approach folds, before the live generation stands still for it, what has come since the others were folded or switched to. The switch
+// drops the generation before the live one: it comes when all readers have heard of the live one.
 func (b *build) approach(ctx context.Context, p *Projection) error {
+	var age float64 // seconds
+	err := b.o.Pool.QueryRow(ctx, `SELECT coalesce(max(extract(epoch FROM now() - switched_at)), $3)::double precision FROM projections
+		WHERE name = $1 AND version = $2 AND status = 'live'`, p.Name, p.Version, heardWithin.Seconds()).Scan(&age)
+	if err != nil {
+		return fmt.Errorf("projector: looking for the live generation of %s: %w", p.Name, err)
+	}
+	timer := time.NewTimer(heardWithin - time.Duration(age*float64(time.Second)))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+	}
 	head, err := b.log.Head(ctx)
 	if err != nil {
 		return err
@@ -108,6 +122,9 @@ func (b *build) approach(ctx context.Context, p *Projection) error {
 	sinks := b.sinksOf(p)
 	return b.rebuilder.fold(ctx, sinks, reachedBy(sinks, head), head)
 }
+
+// heardWithin is the time within which readers that can reach the primary hear of a switch.
+const heardWithin = 3 * refreshEvery
 
 // reachedBy is the position at or below head up to which the sinks have folded everything.
 func reachedBy(sinks []*sink, head int64) int64 {
