@@ -20,7 +20,7 @@ func withKey(text string) context.Context {
 
 // use is a use case with its input, and with one that is another request.
 type use struct {
-	name string
+	name      string
 	do, other func(*commands.App, context.Context) (any, error)
 	// then is what goes on in the world before the repetition.
 	then map[string][]any
