@@ -84,16 +84,19 @@ func TestAKeyHasOneEffectOverHTTP(t *testing.T) {
 		}
 	}
 
-	stop := make(chan struct{})
+	stop, answered := make(chan struct{}), make(chan struct{})
 	var breaking sync.WaitGroup
 	for i, p := range proxies {
 		random := rand.New(rand.NewPCG(seed, uint64(i)))
 		breaking.Go(func() {
 			for {
-				select {
-				case <-stop:
-					return
-				case <-time.After(time.Duration(100+random.IntN(500)) * time.Millisecond): // the time between two faults is part of the load
+				// However slow the machine is, somebody is answered between two faults.
+				for range 1 + random.IntN(8) {
+					select {
+					case <-stop:
+						return
+					case <-answered:
+					}
 				}
 				[]func(){p.Cut, p.Reset, p.Stall}[random.IntN(3)]()
 				<-time.After(time.Duration(random.IntN(150)) * time.Millisecond)
@@ -110,7 +113,13 @@ func TestAKeyHasOneEffectOverHTTP(t *testing.T) {
 				answers := make([]string, senders)
 				var sending sync.WaitGroup
 				for s := range senders {
-					sending.Go(func() { answers[s] = insist(t, urls, s, requests[n].query, fmt.Sprintf("request %d", n), &retries) })
+					sending.Go(func() {
+						answers[s] = insist(t, urls, s, requests[n].query, fmt.Sprintf("request %d", n), &retries)
+						select {
+						case answered <- struct{}{}:
+						default:
+						}
+					})
 				}
 				sending.Wait()
 				for _, a := range answers[1:] {

@@ -30,17 +30,20 @@ func TestOneKeyHasOneEffectWhileConnectionsBreak(t *testing.T) {
 	}
 	execute(t, b.writer(t, b.pool), putUnits("a", 10*keys))
 
-	stop := make(chan struct{})
+	stop, answered := make(chan struct{}), make(chan struct{})
 	var breaking sync.WaitGroup
 	var faults atomic.Int64
 	for i, p := range proxies {
 		random := rand.New(rand.NewPCG(seed, uint64(i)))
 		breaking.Go(func() {
 			for {
-				select {
-				case <-stop:
-					return
-				case <-time.After(time.Duration(20+random.IntN(300)) * time.Millisecond): // the time between two faults is part of the load
+				// However slow the machine is, somebody is answered between two faults.
+				for range 1 + random.IntN(40) {
+					select {
+					case <-stop:
+						return
+					case <-answered:
+					}
 				}
 				fault := []func(){p.Cut, p.Reset, p.Stall}[random.IntN(3)]
 				fault()
@@ -69,6 +72,10 @@ func TestOneKeyHasOneEffectWhileConnectionsBreak(t *testing.T) {
 						mu.Lock()
 						positions[outcome.Position]++
 						mu.Unlock()
+						select {
+						case answered <- struct{}{}:
+						default:
+						}
 						if outcome.Replayed {
 							replayed.Add(1)
 						}
