@@ -38,7 +38,7 @@ func TestOneKeyHasOneEffectWhileConnectionsBreak(t *testing.T) {
 		breaking.Go(func() {
 			for {
 				// However slow the machine is, somebody is answered between two faults.
-				for range 1 + random.IntN(40) {
+				for range 1 + random.IntN(12) {
 					select {
 					case <-stop:
 						return
