@@ -43,7 +43,12 @@ func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	in, err := h.read(w, r)
-	if bad := (*malformed)(nil); errors.As(err, &bad) {
+	var bad *malformed
+	if errors.As(err, &bad) {
+		h.answerMalformed(w, want, bad)
+		return
+	}
+	if in.key, bad = headerKey(r.Header); bad != nil {
 		h.answerMalformed(w, want, bad)
 		return
 	}
@@ -108,6 +113,8 @@ func (h *Handler) answer(w http.ResponseWriter, want media, in request, p *prepa
 	case p.call.nothingRan():
 		status = http.StatusServiceUnavailable
 		w.Header().Set("Retry-After", seconds(retryAfter))
+	case want == mediaGraphQL && p.call.onlyConflicts():
+		status = http.StatusUnprocessableEntity
 	case want == mediaGraphQL && len(response.Data) == 0:
 		status = http.StatusInternalServerError
 	}

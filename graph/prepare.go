@@ -36,6 +36,8 @@ type request struct {
 	variables     map[string]any
 	extensions    map[string]any
 	header        map[string][]string
+	// key is the idempotency key that came with the request, "" for none.
+	key string
 	// streaming says that the transport can carry more than one answer.
 	streaming bool
 	// readOnly says that the transport must change nothing: GET.
@@ -89,6 +91,14 @@ func (h *Handler) prepare(ctx context.Context, id identity, in request) (p *prep
 	if err != nil {
 		return nil, gqlerror.List{variableError(err)}
 	}
+	if in.key, err = requestKey(in); err != nil {
+		return nil, gqlerror.List{h.translate(ctx, err)}
+	}
+	keys, err := keysOf(op, variables, in, id.staff)
+	if err != nil {
+		return nil, gqlerror.List{h.translate(ctx, err)}
+	}
+	c.keyed = in.key != ""
 	complexity, errs := h.options.Limits.check(op, variables, h.options.Introspection)
 	if errs != nil {
 		return nil, errs
@@ -103,6 +113,9 @@ func (h *Handler) prepare(ctx context.Context, id identity, in request) (p *prep
 		RawQuery: in.query, OperationName: in.operationName, Variables: variables, Doc: doc, Operation: op,
 		Headers: in.header, Extensions: in.extensions,
 		RecoverFunc: h.recovered, ResolverMiddleware: identityMiddleware, RootResolverMiddleware: rootIdentity,
+	}
+	if len(keys) > 0 {
+		p.op.RootResolverMiddleware = keys.once
 	}
 	return p, nil
 }

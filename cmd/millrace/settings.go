@@ -50,11 +50,24 @@ func (f lagFlags) check() error {
 	return nil
 }
 
+// keyFlags say what becomes of idempotency keys.
+type keyFlags struct {
+	IdempotencyKept time.Duration `default:"24h" env:"MILLRACE_IDEMPOTENCY_KEPT" help:"How long a repeated idempotency key gets the first answer; the same for all processes of a shop."`
+}
+
+func (f keyFlags) check() error {
+	if f.IdempotencyKept <= 0 {
+		return usageError{fmt.Errorf("--idempotency-kept (MILLRACE_IDEMPOTENCY_KEPT) must be above zero, not %s", f.IdempotencyKept)}
+	}
+	return nil
+}
+
 // serverFlags name the servers of one shop.
 type serverFlags struct {
 	dataFlag
 	shopFlags
 	lagFlags
+	keyFlags
 	DatabaseURL string   `env:"MILLRACE_DATABASE_URL" placeholder:"URL" help:"PostgreSQL primary."`
 	ReplicaURLs []string `name:"replica-urls" env:"MILLRACE_REPLICA_URLS" sep:"," placeholder:"URL,..." help:"PostgreSQL read replicas."`
 	RedisURL    string   `env:"MILLRACE_REDIS_URL" placeholder:"URL" help:"Redis; several comma-separated addresses name a cluster."`
@@ -65,7 +78,7 @@ type serverFlags struct {
 
 // resolve fills in what is not named from the running "millrace up" of the data directory.
 func (f *serverFlags) resolve() error {
-	if err := errors.Join(f.shopFlags.check(), f.lagFlags.check()); err != nil {
+	if err := errors.Join(f.shopFlags.check(), f.lagFlags.check(), f.keyFlags.check()); err != nil {
 		return err
 	}
 	if f.DatabaseURL == "" {

@@ -104,9 +104,11 @@ func (w *Writer) append(ctx context.Context, b *batch) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.As(err, &pgErr) && pgErr.ConstraintName == "idempotency_pkey":
-			w.forgetKeys(b.keys)
-			w.setDown(nil)
-			return errHeadMoved
+			if err = w.learnKeys(ctx, b); err == nil {
+				w.setDown(nil)
+				return errHeadMoved
+			}
+			// Nothing was written; the next attempt says so once more.
 		case errors.Is(err, errOtherLog):
 			if err = w.restart(ctx); err == nil {
 				w.setDown(nil)
@@ -216,10 +218,7 @@ func (w *Writer) tryAppend(ctx context.Context, b *batch, timeout time.Duration)
 			inserted = ct.RowsAffected()
 			return nil
 		})
-	for _, k := range b.keys {
-		q.Queue(`INSERT INTO idempotency (key, request, streams, position) SELECT $1, $2, $3, $4 WHERE EXISTS (SELECT FROM events WHERE position = $4 AND batch = $5)`,
-			[]byte(k.key), k.record.request, k.record.streams, k.record.position, b.id)
-	}
+	w.queueRecords(q, b, func(int64) {})
 	if err := w.log.pool.SendBatch(ctx, q).Close(); err != nil {
 		return err
 	}
@@ -230,16 +229,22 @@ func (w *Writer) tryAppend(ctx context.Context, b *batch, timeout time.Duration)
 }
 
 // confirm returns nil when the log still ends at the batch's head, errHeadMoved after catching up when it
-// does not. It asks until the database answers.
+// does not, or when somebody else has used one of the batch's keys. It asks until the database answers.
 func (w *Writer) confirm(ctx context.Context, b *batch) error {
 	began := time.Now()
 	defer w.watchSilence()()
 	for attempt := 0; ; attempt++ {
 		attemptCtx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
-		now, batch, err := w.log.headBatch(attemptCtx)
+		moved, err := w.ended(attemptCtx, b)
 		cancel()
-		moved := err == nil && (now != b.head || batch != b.headBatch)
-		if moved {
+		var pgErr *pgconn.PgError
+		switch {
+		case errors.As(err, &pgErr) && pgErr.ConstraintName == "idempotency_pkey":
+			if err = w.learnKeys(ctx, b); err == nil {
+				w.setDown(nil)
+				return errHeadMoved
+			}
+		case moved:
 			err = w.follow(ctx)
 		}
 		switch {
@@ -259,6 +264,20 @@ func (w *Writer) confirm(ctx context.Context, b *batch) error {
 	}
 }
 
+// ended reports whether the log no longer ends at the head of the batch, which has no events. Where it does, the batch's records, of
+// commands that had nothing to do, are written.
+func (w *Writer) ended(ctx context.Context, b *batch) (moved bool, err error) {
+	if len(b.keys) == 0 {
+		now, batch, err := w.log.headBatch(ctx)
+		return err == nil && (now != b.head || batch != b.headBatch), err
+	}
+	q := &pgx.Batch{}
+	var written int64
+	w.queueRecords(q, b, func(rows int64) { written += rows })
+	err = w.log.pool.SendBatch(ctx, q).Close()
+	return err == nil && written < int64(len(b.keys)), err
+}
+
 // follow catches up, or starts anew where the log does not hold the event that the writer knows at its head.
 func (w *Writer) follow(ctx context.Context) error {
 	attemptCtx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
@@ -274,15 +293,6 @@ func (w *Writer) follow(ctx context.Context) error {
 	}
 	_, err := w.catchUp(ctx, uuid.Nil)
 	return err
-}
-
-// forgetKeys lets the keys be looked up again: one of them turned out to have been used.
-func (w *Writer) forgetKeys(keys []keyRow) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, k := range keys {
-		w.states.unused.Remove(k.key)
-	}
 }
 
 // catchUp reads the events behind the writer's head and brings the cached states up to date. mine reports

@@ -19,6 +19,7 @@ var errHeadMoved = errors.New("postgres: the head of the log has moved")
 // batch is what one append will write, and what its calls will be told once it is written.
 type batch struct {
 	id        uuid.UUID
+	decided   time.Time // when it was; nothing of it was sent before
 	head      int64     // expected
 	headBatch uuid.UUID // and whose event stands there
 	rows      eventRows
@@ -40,11 +41,6 @@ type verdict struct {
 type question struct {
 	call    *call
 	missing []string
-}
-
-type keyRow struct {
-	key    string
-	record keyRecord
 }
 
 // commitLoop decides and appends what is ready until ctx ends.
@@ -165,7 +161,7 @@ func (w *Writer) commit(ctx context.Context, calls []*call) error {
 func (w *Writer) decide(calls []*call) *batch {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b := &batch{id: uuid.New(), head: w.head, headBatch: w.headBatch, changed: map[string]es.Versioned{}, ordinals: map[int]int64{}}
+	b := &batch{id: uuid.New(), decided: time.Now(), head: w.head, headBatch: w.headBatch, changed: map[string]es.Versioned{}, ordinals: map[int]int64{}}
 	usedNow := map[string]keyRecord{}
 	now := w.o.Now().UTC().Truncate(time.Microsecond) // what the log keeps
 	b.rows.recordedAt = now
@@ -201,10 +197,11 @@ func (w *Writer) decide(calls []*call) *batch {
 func (w *Writer) decideOne(b *batch, usedNow map[string]keyRecord, c *call, i int, now time.Time) (v verdict, missing []string) {
 	command := &c.commands[i]
 	v = verdict{call: c, index: i}
+	var lookedUp unusedKey
 	if id := command.Idempotency; id != nil {
 		record, used := usedNow[string(id.Key)]
 		if !used {
-			record, used = w.states.used.Get(string(id.Key))
+			record, used = w.states.usedKey(string(id.Key))
 		}
 		if used {
 			if !bytes.Equal(record.request, id.Request) {
@@ -213,7 +210,8 @@ func (w *Writer) decideOne(b *batch, usedNow map[string]keyRecord, c *call, i in
 			v.outcome = es.Outcome{Position: record.position, Replayed: true, Streams: record.streams}
 			return v, nil
 		}
-		if !w.states.unused.Contains(string(id.Key)) {
+		var known bool
+		if lookedUp, known = w.states.unused.Peek(string(id.Key)); !known {
 			return v, []string{} // the dispatcher sees that the key is not known
 		}
 	}
@@ -232,7 +230,7 @@ func (w *Writer) decideOne(b *batch, usedNow map[string]keyRecord, c *call, i in
 		err = d.Err()
 	}
 	if id := command.Idempotency; id != nil && (err != nil || len(d.Appended()) == 0) &&
-		w.lookedUpAt(id) < w.states.lastRival {
+		lookedUp.position < w.states.lastRival {
 		// A rival may have used the key since it was looked up, and this be the consequence.
 		w.states.unused.Remove(string(id.Key))
 		return v, []string{}
@@ -249,18 +247,12 @@ func (w *Writer) decideOne(b *batch, usedNow map[string]keyRecord, c *call, i in
 		b.changed[s] = state
 	}
 	v.outcome = es.Outcome{Position: b.head + int64(len(b.rows.stream)), Events: len(d.Appended())}
-	if id := command.Idempotency; id != nil && len(d.Appended()) > 0 {
-		record := keyRecord{request: id.Request, streams: id.Streams, position: v.outcome.Position}
+	if id := command.Idempotency; id != nil { // also where there was nothing to do: a repetition must not find something
+		record := keyRecord{request: id.Request, streams: id.Streams, position: v.outcome.Position, until: b.decided.Add(w.o.KeepKeys)}
 		usedNow[string(id.Key)] = record
-		b.keys = append(b.keys, keyRow{key: string(id.Key), record: record})
+		b.keys = append(b.keys, keyRow{key: string(id.Key), record: record, expired: lookedUp.expired})
 	}
 	return v, nil
-}
-
-// lookedUpAt returns the position as of which the key was known not to have been used.
-func (w *Writer) lookedUpAt(id *es.Idempotency) int64 {
-	position, _ := w.states.unused.Peek(string(id.Key))
-	return position
 }
 
 // settle makes the batch's effects those of the cache, answers its commands, and sends on who has to wait.
@@ -289,6 +281,7 @@ func (w *Writer) settle(b *batch) {
 		v.call.next = v.index + 1
 		if id := v.call.commands[v.index].Idempotency; id != nil {
 			w.states.unused.Remove(string(id.Key))
+			w.metrics.told(v)
 		}
 	}
 	for _, q := range b.asking {

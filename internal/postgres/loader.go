@@ -48,7 +48,7 @@ type reading struct {
 	head    int64
 	streams map[string]es.Versioned
 	broken  map[string]error // streams that this binary cannot fold
-	keys    map[string]keyRecord
+	keys    *foundKeys
 }
 
 // load reads, while the committer commits, what calls need, for all that are waiting at once.
@@ -114,21 +114,11 @@ func (w *Writer) read(ctx context.Context, r loadRequest) (*reading, error) {
 	for k := range r.keys {
 		keys = append(keys, []byte(k))
 	}
-	f := &reading{streams: make(map[string]es.Versioned, len(streams)), broken: map[string]error{}, keys: map[string]keyRecord{}}
+	f := &reading{streams: make(map[string]es.Versioned, len(streams)), broken: map[string]error{}}
 	b := &pgx.Batch{}
 	b.Queue(headQuery).QueryRow(func(row pgx.Row) error { return row.Scan(&f.head) })
 	if len(keys) > 0 {
-		b.Queue(`SELECT key, request, streams, position FROM idempotency WHERE key = ANY ($1)`, keys).
-			Query(func(rows pgx.Rows) error {
-				var key []byte
-				var k keyRecord
-				_, err := pgx.ForEachRow(rows, []any{&key, &k.request, &k.streams, &k.position}, func() error {
-					f.keys[string(key)] = k
-					k = keyRecord{}
-					return nil
-				})
-				return err
-			})
+		f.keys = w.queueKeys(b, keys)
 	}
 	if len(streams) > 0 {
 		for _, s := range streams {
@@ -219,10 +209,6 @@ func (w *Writer) install(r loadRequest, f *reading) {
 		}
 	}
 	for k := range r.keys {
-		if record, used := f.keys[k]; used {
-			w.states.use(k, record)
-		} else if !w.states.used.Contains(k) {
-			w.states.unused.Add(k, f.head)
-		}
+		w.states.learn(k, f.keys, f.head)
 	}
 }

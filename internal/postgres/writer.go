@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/internal/es"
@@ -32,6 +33,13 @@ type WriterOptions struct {
 	// AppendTimeout is how long one attempt to append may take before its outcome counts as unknown; 0
 	// means 5 s.
 	AppendTimeout time.Duration
+	// KeepKeys is how long an idempotency key is kept; afterwards it may be used anew. All processes of a shop must be told the same. 0
+	// means 24 h.
+	KeepKeys time.Duration
+	// CleanKeysEvery is the time between two looks for idempotency keys that are too old; 0 means 10 s.
+	CleanKeysEvery time.Duration
+	// Metrics registers the writer's metrics; nil keeps them out of sight.
+	Metrics prometheus.Registerer
 }
 
 // Writer decides commands on cached states and appends their events, many commands to a commit. Run has to
@@ -49,6 +57,8 @@ type Writer struct {
 	head    int64
 	down    error // why commands are refused at once; nil while all is well
 	stopped bool
+
+	metrics keyMetrics
 
 	readySignal chan struct{}
 	loadSignal  chan struct{}
@@ -86,13 +96,19 @@ func NewWriter(log *Log, o WriterOptions) *Writer {
 	if o.MaxBatchEvents == 0 {
 		o.MaxBatchEvents = 4096
 	}
+	if o.KeepKeys == 0 {
+		o.KeepKeys = 24 * time.Hour
+	}
+	if o.CleanKeysEvery == 0 {
+		o.CleanKeysEvery = 10 * time.Second
+	}
 	if o.AppendTimeout == 0 {
 		o.AppendTimeout = 5 * time.Second
 	}
 	w := &Writer{
 		log: log, o: o, categories: make(map[string]*es.Category, len(o.Categories)),
 		states: newStates(o.CachedStreams), head: -1,
-		readySignal: make(chan struct{}, 1), loadSignal: make(chan struct{}, 1),
+		readySignal: make(chan struct{}, 1), loadSignal: make(chan struct{}, 1), metrics: newKeyMetrics(o.Metrics),
 	}
 	for _, c := range o.Categories {
 		w.categories[c.Name] = c
@@ -191,6 +207,7 @@ func (w *Writer) Run(ctx context.Context) error {
 	g.Go(func() error { return w.load(ctx) })
 	g.Go(func() error { return w.commitLoop(ctx) })
 	g.Go(func() error { return w.keepRanges(ctx) })
+	g.Go(func() error { return w.cleanKeys(ctx) })
 	err := g.Wait()
 
 	w.mu.Lock()
