@@ -88,6 +88,9 @@ func FlashSale(ctx context.Context, o Options, sale SaleOptions) (report Report,
 	s, err := l.sell(ctx, sale)
 	if s != nil {
 		report.Figures, report.Sale = s.figures("flash-sale"), s.summary()
+		if sale.Chart != "" {
+			err = errors.Join(err, report.Sale.writeChart(sale.Chart))
+		}
 	}
 	return report, err
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -98,8 +99,36 @@ var anybody = caller{}
 
 func (a *apiProcess) staff() caller { return caller{bearer: a.staffToken} }
 
-// ask sends a GraphQL request and decodes the data of the answer. Whatever is wrong with the answer is an error, which names the code
-// that the API gave, if it did.
+// requestError is an answer that is none: what the API says is wrong.
+type requestError struct {
+	status        int
+	code, message string
+	retryAfter    time.Duration
+}
+
+func (e *requestError) Error() string {
+	return strings.Trim(fmt.Sprintf("HTTP %d, %s: %s", e.status, e.code, e.message), ", :")
+}
+
+// patience is how long a buyer goes on asking an api that has no room.
+const patience = 30 * time.Second
+
+// insist asks as ask does, and again where the API says that it has no room now and that nothing has happened, after the pause that it asks
+// for. It returns how often it asked again.
+func (a *apiProcess) insist(ctx context.Context, who caller, query string, variables, into any) (again int, err error) {
+	for began := time.Now(); ; again++ {
+		err := a.ask(ctx, who, query, variables, into)
+		var refusal *requestError
+		if !errors.As(err, &refusal) || refusal.status != http.StatusServiceUnavailable || time.Since(began)+refusal.retryAfter > patience {
+			return again, err
+		}
+		if err := wait(ctx, refusal.retryAfter); err != nil {
+			return again, err
+		}
+	}
+}
+
+// ask sends a GraphQL request and decodes the data of the answer. An answer without is a [requestError].
 func (a *apiProcess) ask(ctx context.Context, who caller, query string, variables, into any) error {
 	body, err := json.Marshal(struct {
 		Query     string `json:"query"`
@@ -136,16 +165,18 @@ func (a *apiProcess) ask(ctx context.Context, who caller, query string, variable
 			} `json:"extensions"`
 		} `json:"errors"`
 	}
-	if err := json.Unmarshal(content, &answer); err != nil {
-		return fmt.Errorf("HTTP %d: %w", response.StatusCode, err)
+	err = json.Unmarshal(content, &answer)
+	if err == nil && len(answer.Errors) == 0 && response.StatusCode == http.StatusOK {
+		return json.Unmarshal(answer.Data, into)
 	}
+	wrong := &requestError{status: response.StatusCode, retryAfter: time.Second}
 	if len(answer.Errors) > 0 {
-		return fmt.Errorf("HTTP %d, %s: %s", response.StatusCode, answer.Errors[0].Extensions.Code, answer.Errors[0].Message)
+		wrong.code, wrong.message = answer.Errors[0].Extensions.Code, answer.Errors[0].Message
 	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("HTTP %d", response.StatusCode)
+	if pause, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil {
+		wrong.retryAfter = time.Duration(pause) * time.Second
 	}
-	return json.Unmarshal(answer.Data, into)
+	return wrong
 }
 
 // userErrors are the refusals in the answer to a mutation.

@@ -71,6 +71,7 @@ func crowdFigures(name string, s *saleOutcome) []Figure {
 		newFigure(name+"-sold", float64(s.sums[sold]), "buyers", Higher).aiming(float64(product{units: s.audit.units}.expected(s.Buyers))),
 		newFigure(name+"-failed", float64(s.sums[failed]), "buyers", Lower).aiming(0),
 		newFigure(name+"-oversold", float64(s.audit.oversold), "units", Lower).aiming(0),
+		newFigure(name+"-again", float64(s.again), "requests", Lower),
 		newFigure(name+"-time", s.over.Seconds(), "s", Lower).aiming(crowdTimeTarget),
 		newFigure(name+"-refusal-p99", milliseconds(percentile(refusal, 99)), "ms", Lower),
 		newFigure(name+"-browsing-p99", milliseconds(percentile(during, 99)), "ms", Lower).against(milliseconds(percentile(before, 99))),

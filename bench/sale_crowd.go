@@ -113,6 +113,7 @@ type purchase struct {
 	api            int
 	id, number     string        // of the order
 	cart, checkout time.Duration // 0 for a step that had no answer
+	again          int           // requests that were sent again, because the shop had no room
 	reason         string        // for which it failed
 	at             time.Duration // when the last answer came, since the sale began
 }
@@ -136,7 +137,8 @@ func (b buyer) buy(ctx context.Context, a *apiProcess) (p purchase) {
 			UserErrors userErrors
 		}
 	}
-	err := a.ask(ctx, anybody, cartMutation, map[string]any{
+	var err error
+	p.again, err = a.insist(ctx, anybody, cartMutation, map[string]any{
 		"input": map[string]any{"lines": []any{map[string]any{"sku": b.sku, "quantity": 1}}},
 	}, &created)
 	if err == nil {
@@ -155,12 +157,13 @@ func (b buyer) buy(ctx context.Context, a *apiProcess) (p purchase) {
 			UserErrors  userErrors
 		}
 	}
-	err = a.ask(ctx, anybody, checkoutMutation, map[string]any{"input": map[string]any{
+	again, err := a.insist(ctx, anybody, checkoutMutation, map[string]any{"input": map[string]any{
 		"cartId": created.CartCreate.Cart.ID, "email": fmt.Sprintf("buyer-%d@example.com", b.number),
 		"shippingAddress": map[string]any{"name": "A buyer", "line1": "1 Mill Lane", "city": "London", "postcode": "N1 1AA", "country": "GB"},
 		"payment":         map[string]any{"token": "ok"}, "idempotencyKey": b.key,
 	}}, &done)
 	p.checkout = time.Since(filled)
+	p.again += again
 	switch c := done.Checkout; {
 	case err != nil:
 		p.reason = "checkout: " + err.Error()

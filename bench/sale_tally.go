@@ -18,7 +18,7 @@ type tally struct {
 	confirms  []confirmation
 	pages     []page
 	reasons   map[string]int // why purchases failed, payments did not come, or something could not be seen
-	voided    int            // orders that were cancelled
+	again     int            // requests of buyers that were sent again
 	sums      [3]int         // purchases by outcome
 }
 
@@ -57,6 +57,7 @@ func (t *tally) bought(p purchase) (at time.Duration) {
 	p.at = time.Since(t.began)
 	t.purchases = append(t.purchases, p)
 	t.sums[p.outcome]++
+	t.again += p.again
 	switch p.outcome {
 	case sold:
 		t.shares[p.api]++
@@ -77,7 +78,6 @@ func (t *tally) confirmed(o openOrder) {
 func (t *tally) cancelled(o openOrder) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.voided++
 	t.reasons[fmt.Sprintf("payment: the order %s was cancelled", o.number)]++
 }
 
@@ -314,6 +314,7 @@ func (s *saleOutcome) figures(name string) []Figure {
 		count("failed", s.sums[failed]).aiming(0),
 		newFigure(name+"-oversold", float64(s.audit.oversold), "units", Lower).aiming(0),
 		count("unconfirmed", s.sums[sold]-len(s.confirms)).aiming(0),
+		newFigure(name+"-again", float64(s.again), "requests", Lower),
 		newFigure(name+"-time", s.over.Seconds(), "s", Lower),
 		newFigure(name+"-rate", s.rate(), "orders/s", Higher),
 	}
