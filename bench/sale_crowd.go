@@ -90,9 +90,7 @@ func (s *saleOutcome) tell(ctx context.Context) {
 		case <-tick.C:
 			s.Watch(s.progress(time.Now()))
 		case <-ctx.Done():
-			p := s.progress(time.Now())
-			p.Over = true
-			s.Watch(p)
+			s.Watch(s.progress(time.Now()))
 			return
 		}
 	}

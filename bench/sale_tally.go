@@ -106,8 +106,6 @@ type SaleProgress struct {
 	// OrdersPerSecond are the orders of the last second, and P50 and P99 how long its checkouts took, refusals too.
 	OrdersPerSecond float64
 	P50, P99        time.Duration
-	// Over says that there is nothing more to come.
-	Over bool
 }
 
 func (t *tally) progress(now time.Time) SaleProgress {
