@@ -208,7 +208,8 @@ func (a *apiProcess) createProduct(ctx context.Context, title string, skus []str
 			UserErrors userErrors
 		}
 	}
-	err = a.ask(ctx, a.staff(), `mutation($input: ProductCreateInput!) { productCreate(input: $input) { product { slug } userErrors { code message } } }`,
+	err = a.ask(ctx, a.staff(), `mutation($input: ProductCreateInput!) { productCreate(input: $input) {
+		product { slug } userErrors { code message } } }`,
 		map[string]any{"input": map[string]any{
 			"title": title + " " + skus[0], "description": "While stocks last.", "status": "ACTIVE", "variants": variants,
 		}}, &answer)

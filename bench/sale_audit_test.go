@@ -85,10 +85,13 @@ func TestAuditOfASale(t *testing.T) {
 		"units that appeared": {
 			given: stocked().add("stock-LAMP", inventory.Received{Quantity: 1}), want: "there were 3 of LAMP, not 2",
 		},
-		"an order that is lost":        {given: stocked(), told: told("A"), want: "a buyer was told of the order A, which is not in the log"},
-		"one order for two buyers":     {given: stocked().sells("A"), told: told("A", "A"), want: "2 buyers were told that the order A is theirs"},
-		"two orders for one buyer":     {given: stocked().sells("A").sells("B"), told: told("A"), want: "2 orders are in the log, and buyers may have 1 at most"},
-		"confirmed for the buyer only": {given: stocked().sells("A"), told: promises{orders: []string{"A"}, confirmed: []string{"A"}}, want: "the order A is confirmed, and it is PENDING"},
+		"an order that is lost":    {given: stocked(), told: told("A"), want: "a buyer was told of the order A, which is not in the log"},
+		"one order for two buyers": {given: stocked().sells("A"), told: told("A", "A"), want: "2 buyers were told that the order A is theirs"},
+		"two orders for one buyer": {given: stocked().sells("A").sells("B"), told: told("A"), want: "2 orders are in the log, and buyers may have 1 at most"},
+		"confirmed for the buyer only": {
+			given: stocked().sells("A"), told: promises{orders: []string{"A"}, confirmed: []string{"A"}},
+			want: "the order A is confirmed, and it is PENDING",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -118,7 +121,8 @@ func TestAuditOfASale(t *testing.T) {
 func TestAuditKnowsEveryEvent(t *testing.T) {
 	t.Parallel()
 	l := newLedger(product{skus: []string{"LAMP"}, units: []int{0}})
-	if err := l.post(&es.Event{Position: 7, Stream: commands.Stocks.Stream("LAMP").Name(), Type: "stock.borrowed"}); err == nil || !strings.Contains(err.Error(), "position 7") {
+	err := l.post(&es.Event{Position: 7, Stream: commands.Stocks.Stream("LAMP").Name(), Type: "stock.borrowed"})
+	if err == nil || !strings.Contains(err.Error(), "position 7") {
 		t.Errorf("an event that nobody knows gives %v", err)
 	}
 }

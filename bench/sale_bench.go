@@ -91,10 +91,11 @@ func (h hotSales) figures() []Figure {
 	for _, s := range h.two {
 		least = append(least, min(s.shareOf(0), s.shareOf(1)))
 	}
-	failures, oversold := 0, 0
+	failures, oversold, unconfirmed := 0, 0, 0
 	for _, s := range slices.Concat(h.one, h.spread, h.two) {
 		failures += s.sums[failed]
 		oversold += s.audit.oversold
+		unconfirmed += s.sums[sold] - len(s.confirms)
 	}
 	one := rateOf(h.one)
 	return []Figure{
@@ -105,6 +106,7 @@ func (h hotSales) figures() []Figure {
 		newFigure("flash-sale-two-apis-least-share", median(least), "%", Higher).aiming(leastShareTarget),
 		newFigure("flash-sale-failed", float64(failures), "buyers", Lower).aiming(0),
 		newFigure("flash-sale-oversold", float64(oversold), "units", Lower).aiming(0),
+		newFigure("flash-sale-unconfirmed", float64(unconfirmed), "buyers", Lower),
 	}
 }
 

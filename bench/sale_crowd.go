@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -121,7 +122,8 @@ type buyer struct {
 	key, sku string
 }
 
-const cartMutation = `mutation($input: CartCreateInput!) { cartCreate(input: $input) { cart { id total { amount } } userErrors { code message } position } }`
+const cartMutation = `mutation($input: CartCreateInput!) { cartCreate(input: $input) {
+	cart { id total { amount } } userErrors { code message } position } }`
 
 const checkoutMutation = `mutation($input: CheckoutInput!) { checkout(input: $input) {
 	order { id number status total { amount } } accessToken userErrors { code message } position } }`
@@ -175,14 +177,22 @@ func (b buyer) buy(ctx context.Context, a *apiProcess) (p purchase) {
 	return p
 }
 
-// openOrder is one whose payment is waited for.
+// openOrder is one whose payment is waited for. Times are those since the sale began.
 type openOrder struct {
 	id, number string
-	sold       time.Duration // since the sale began
+	sold       time.Duration
+	look       time.Duration // when to look again
 }
 
-// orderWatch looks whether orders are confirmed. It looks for all that wait at once, a hundred in a request: thousands of buyers who each
-// ask again and again would be a load of their own, beside the sale's.
+// after returns the order as it is looked at next, if it has been looked at now: buyers look less often the longer they wait.
+func (o openOrder) after(now time.Duration) openOrder {
+	o.look = now + max(confirmInterval, (now-o.sold)/confirmPatience)
+	return o
+}
+
+// orderWatch looks whether orders are confirmed, as buyers do, but for a hundred of them in a request: thousands of buyers who each ask
+// again and again would be a load of their own, beside the sale's. A confirmation is seen later than it comes, by a third at most of the time
+// that it took or by confirmInterval.
 type orderWatch struct {
 	*tally
 	apis []*apiProcess
@@ -192,43 +202,46 @@ type orderWatch struct {
 }
 
 const (
-	confirmInterval = 100 * time.Millisecond
+	confirmInterval = 250 * time.Millisecond // the first pause between two looks at an order, and the shortest
+	confirmPatience = 3
+	confirmTick     = 50 * time.Millisecond
 	mostNodes       = 100
 )
 
 func (w *orderWatch) add(o openOrder) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.waiting = append(w.waiting, o)
+	w.waiting = append(w.waiting, o.after(o.sold))
+}
+
+// due takes the orders out that are to be looked at now; left is how many are not.
+func (w *orderWatch) due(now time.Duration) (due []openOrder, left int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waiting = slices.DeleteFunc(w.waiting, func(o openOrder) bool {
+		if o.look > now {
+			return false
+		}
+		due = append(due, o)
+		return true
+	})
+	return due, len(w.waiting)
 }
 
 // run looks until the crowd has gone and every order is confirmed or cancelled. Orders that are neither in time stay as they are.
 func (w *orderWatch) run(ctx context.Context, crowd <-chan struct{}) error {
 	var deadline <-chan time.Time
-	for {
-		w.mu.Lock()
-		orders := w.waiting
-		w.waiting = nil
-		w.mu.Unlock()
-		if len(orders) == 0 && crowd == nil {
+	for page := 0; ; {
+		orders, left := w.due(w.now())
+		if len(orders)+left == 0 && crowd == nil {
 			return nil
 		}
-		var left []openOrder
-		for n := 0; len(orders) > 0; n++ {
-			page := orders[:min(mostNodes, len(orders))]
-			orders = orders[len(page):]
-			still, err := w.look(ctx, w.apis[n%len(w.apis)], page)
-			if err != nil {
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				w.unseen(err)
+		for some := range slices.Chunk(orders, mostNodes) {
+			if err := w.lookAt(ctx, w.apis[page%len(w.apis)], some); err != nil {
+				return err
 			}
-			left = append(left, still...)
+			page++
 		}
-		w.mu.Lock()
-		w.waiting = append(left, w.waiting...)
-		w.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -236,10 +249,30 @@ func (w *orderWatch) run(ctx context.Context, crowd <-chan struct{}) error {
 			crowd, deadline = nil, time.After(confirmTimeout)
 		case <-deadline:
 			return nil
-		case <-time.After(confirmInterval):
+		case <-time.After(confirmTick):
 		}
 	}
 }
+
+// lookAt looks at some orders, and puts those back that are not confirmed yet or could not be looked at.
+func (w *orderWatch) lookAt(ctx context.Context, a *apiProcess, orders []openOrder) error {
+	left, err := w.look(ctx, a, orders)
+	if err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		w.unseen(err)
+	}
+	now := w.now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, o := range left {
+		w.waiting = append(w.waiting, o.after(now))
+	}
+	return nil
+}
+
+const statusQuery = `query($ids: [ID!]!) { nodes(ids: $ids) { ... on Order { status } } }`
 
 // look notes which orders are confirmed, and returns the others; all where it could not be found out.
 func (w *orderWatch) look(ctx context.Context, a *apiProcess, orders []openOrder) (left []openOrder, err error) {
@@ -248,7 +281,7 @@ func (w *orderWatch) look(ctx context.Context, a *apiProcess, orders []openOrder
 		ids[i] = o.id
 	}
 	var found struct{ Nodes []struct{ Status string } }
-	if err := a.ask(ctx, a.staff(), `query($ids: [ID!]!) { nodes(ids: $ids) { ... on Order { status } } }`, map[string]any{"ids": ids}, &found); err != nil {
+	if err := a.ask(ctx, a.staff(), statusQuery, map[string]any{"ids": ids}, &found); err != nil {
 		return orders, err
 	}
 	for i, o := range orders {
@@ -256,7 +289,7 @@ func (w *orderWatch) look(ctx context.Context, a *apiProcess, orders []openOrder
 		case "CONFIRMED":
 			w.confirmed(o)
 		case "CANCELLED":
-			w.cancelled(o)
+			w.cancelled()
 		default:
 			left = append(left, o)
 		}
@@ -267,7 +300,8 @@ func (w *orderWatch) look(ctx context.Context, a *apiProcess, orders []openOrder
 const listQuery = `{ products(first: 20, filter: {inStock: true}) { totalCount pageInfo { hasNextPage endCursor }
 	nodes { id slug title variants { sku price { amount currency } available } } } }`
 
-const productQuery = `query($slug: String!) { product(slug: $slug) { id title description variants { sku title price { amount currency } available } } }`
+const productQuery = `query($slug: String!) { product(slug: $slug) {
+	id title description variants { sku title price { amount currency } available } } }`
 
 // productPage is what a shopper must see of a product.
 type productPage struct{ Product *struct{ Title string } }

@@ -44,6 +44,13 @@ func (t *tally) open() {
 	t.began = time.Now()
 }
 
+// now is the time since the sale began.
+func (t *tally) now() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return time.Since(t.began)
+}
+
 // close says that the last buyer has an answer.
 func (t *tally) close() {
 	t.mu.Lock()
@@ -75,10 +82,10 @@ func (t *tally) confirmed(o openOrder) {
 	t.confirms = append(t.confirms, confirmation{number: o.number, at: at, took: at - o.sold})
 }
 
-func (t *tally) cancelled(o openOrder) {
+func (t *tally) cancelled() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.reasons[fmt.Sprintf("payment: the order %s was cancelled", o.number)]++
+	t.reasons["payment: the order was cancelled"]++
 }
 
 // unseen notes that orders could not be looked at. They will be again.

@@ -78,7 +78,8 @@ func TestFlashSale(t *testing.T) {
 			Timeline []struct{ Sold int }
 		}
 	}
-	if err := json.Unmarshal(printed.Bytes(), &read); err != nil || len(read.Figures) != len(report.Figures) || read.Sale.Units != units || len(read.Sale.Timeline) == 0 {
+	err = json.Unmarshal(printed.Bytes(), &read)
+	if err != nil || len(read.Figures) != len(report.Figures) || read.Sale.Units != units || len(read.Sale.Timeline) == 0 {
 		t.Errorf("as JSON it is %s (%v)", printed.Bytes(), err)
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, "millrace-bench-*")); err != nil || len(left) > 0 {
