@@ -31,6 +31,7 @@ func Benches() []Bench {
 		{"idle-memory", "memory of an idle millrace up without its servers", idleMemory},
 		{"visible", "from commit to visible in Redis and on the replica, at 2,000 events/s", visible},
 		{"live", "events/s that the one worker of a shop keeps up with, while orders come in as fast as they can", live},
+		{"flash-sale", "a flash sale over HTTP: carts, checkouts and payments, of one SKU and of many, by one api process and two", flashSale},
 		{"import", "import of a year of invoices with everything running: time, catching up, memory", importOrders},
 		{"replay", "rebuild of all read models from a log of a million events; against a SELECT that decodes nothing", replay},
 		{"replay-busy", "commands at 2,000 events/s while all read models are rebuilt; against the same without", replayBusy},
@@ -92,12 +93,7 @@ func (o Options) Check() error {
 	return nil
 }
 
-// Run measures. The report holds the figures of the benches that ended before an error did.
-func Run(ctx context.Context, o Options) (report Report, err error) {
-	report.Figures = []Figure{}
-	if err := o.Check(); err != nil {
-		return report, err
-	}
+func (o Options) withDefaults() Options {
 	if o.Duration == 0 {
 		o.Duration = 15 * time.Second
 	}
@@ -107,7 +103,16 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	l, err := openLab(o)
+	return o
+}
+
+// Run measures. The report holds the figures of the benches that ended before an error did.
+func Run(ctx context.Context, o Options) (report Report, err error) {
+	report.Figures = []Figure{}
+	if err := o.Check(); err != nil {
+		return report, err
+	}
+	l, err := openLab(o.withDefaults())
 	if err != nil {
 		return report, err
 	}

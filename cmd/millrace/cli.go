@@ -63,7 +63,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	parser, err := kong.New(&c, kong.Name("millrace"),
 		kong.Description("A commerce backend that keeps its footing when the crowd arrives."),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }), kong.UsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Vars{"version": version})
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Vars{"version": version},
+		kong.ExplicitGroups([]kong.Group{{Key: "sale", Title: "One flash sale, of the bench flash-sale alone:"}}))
 	if err != nil {
 		fmt.Fprintln(stderr, "millrace:", err)
 		return exitUsage
