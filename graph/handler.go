@@ -19,6 +19,7 @@ import (
 
 	"github.com/millrace/millrace/graph/generated"
 	"github.com/millrace/millrace/graph/graphiql"
+	"github.com/millrace/millrace/internal/responsecache"
 )
 
 // Path is where the API is.
@@ -40,6 +41,13 @@ type Options struct {
 	// Admit, if not nil, is asked about each operation before any of it runs. An *Error with the code RateLimited,
 	// Overloaded or Unavailable is answered with 429 or 503 and Retry-After.
 	Admit func(ctx context.Context, op Operation) error
+	// Cache keeps whole answers to public queries; nil: each is read anew.
+	Cache *responsecache.Cache
+	// MaxAge is for how long others may show a public answer to a GET without asking again; 0: they ask each time. They tell
+	// whether it is still good by its ETag.
+	MaxAge time.Duration
+	// Stale is for how long others may show a public answer while they cannot get another.
+	Stale time.Duration
 	// Timeout bounds a query or mutation; 0 means 30 s.
 	Timeout time.Duration
 	// Logger is nil for slog.Default.
@@ -70,10 +78,12 @@ type Handler struct {
 	schema  *ast.Schema
 	exec    *executor.Executor
 	// documents are those that were valid, by their text.
-	documents *lru.Cache[string, *ast.QueryDocument]
-	hub       *hub
-	statuses  *statusHub
-	metrics   metrics
+	documents *lru.Cache[string, *document]
+	// cacheControl is what caches between are told of public answers.
+	cacheControl string
+	hub          *hub
+	statuses     *statusHub
+	metrics      metrics
 
 	// draining is closed by Drain. streams counts the connections that wait for it.
 	draining  chan struct{}
@@ -89,11 +99,12 @@ func NewHandler(d Deps, o Options) (*Handler, error) {
 	o.Limits = o.Limits.withDefaults()
 	o.Timeout = cmp.Or(o.Timeout, 30*time.Second)
 	o.Logger = cmp.Or(o.Logger, slog.Default())
-	documents, err := lru.New[string, *ast.QueryDocument](cachedDocuments)
+	documents, err := lru.New[string, *document](cachedDocuments)
 	if err != nil {
 		return nil, err
 	}
 	h := &Handler{deps: d, options: o, mux: http.NewServeMux(), documents: documents, draining: make(chan struct{})}
+	h.cacheControl = cacheControl(o.MaxAge, o.Stale)
 	h.hub, h.statuses = newHub(d.Feed), &statusHub{projections: d.Projections}
 	h.metrics = newMetrics(o.Metrics)
 	h.schema = schema()
