@@ -3,6 +3,8 @@ package graph
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"maps"
@@ -16,6 +18,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/formatter"
 
 	"github.com/millrace/millrace/graph/generated"
 	"github.com/millrace/millrace/graph/graphiql"
@@ -43,6 +46,8 @@ type Options struct {
 	Admit func(ctx context.Context, op Operation) error
 	// Cache keeps whole answers to public queries; nil: each is read anew.
 	Cache *responsecache.Cache
+	// Persisted is where processes share persisted documents; nil: each has its own.
+	Persisted Documents
 	// MaxAge is for how long others may show a public answer to a GET without asking again; 0: they ask each time. They tell
 	// whether it is still good by its ETag.
 	MaxAge time.Duration
@@ -79,6 +84,7 @@ type Handler struct {
 	exec    *executor.Executor
 	// documents are those that were valid, by their text.
 	documents *lru.Cache[string, *document]
+	persisted *persisted
 	// cacheControl is what caches between are told of public answers.
 	cacheControl string
 	hub          *hub
@@ -104,6 +110,9 @@ func NewHandler(d Deps, o Options) (*Handler, error) {
 		return nil, err
 	}
 	h := &Handler{deps: d, options: o, mux: http.NewServeMux(), documents: documents, draining: make(chan struct{})}
+	if h.persisted, err = newPersisted(o.Persisted); err != nil {
+		return nil, err
+	}
 	h.cacheControl = cacheControl(o.MaxAge, o.Stale)
 	h.hub, h.statuses = newHub(d.Feed), &statusHub{projections: d.Projections}
 	h.metrics = newMetrics(o.Metrics)
@@ -127,6 +136,13 @@ func schema() *ast.Schema {
 	s.Directives = maps.Clone(s.Directives)
 	delete(s.Directives, "defer")
 	return &s
+}
+
+// SchemaHash names the schema: another one answers the same documents otherwise.
+func SchemaHash() string {
+	sum := sha256.New()
+	formatter.NewFormatter(sum).FormatSchema(schema())
+	return hex.EncodeToString(sum.Sum(nil)[:6])
 }
 
 func (h *Handler) recovered(ctx context.Context, cause any) error {

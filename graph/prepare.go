@@ -92,10 +92,14 @@ func (h *Handler) prepare(ctx context.Context, id identity, in request) (p *prep
 	if position > 0 {
 		ctx = es.WithPosition(ctx, position)
 	}
+	if errs := h.persisted.complete(ctx, &in); errs != nil {
+		return nil, errs
+	}
 	doc, errs := h.document(in.query)
 	if errs != nil {
 		return nil, errs
 	}
+	h.persisted.remember(ctx, &in)
 	op, errs := choose(doc.QueryDocument, in.operationName)
 	if errs != nil {
 		return nil, errs

@@ -87,9 +87,6 @@ func parseRequest(body []byte, what string) (request, error) {
 		return bad("is not valid JSON")
 	}
 	var in request
-	if query, ok := fields["query"]; !ok || string(query) == "null" {
-		return bad("has no query")
-	}
 	for _, f := range []struct {
 		name, kind string
 		into       any
@@ -104,6 +101,9 @@ func parseRequest(body []byte, what string) (request, error) {
 				return bad("has a key " + f.name + " that is not " + f.kind)
 			}
 		}
+	}
+	if query, ok := fields["query"]; (!ok || string(query) == "null") && in.extensions["persistedQuery"] == nil {
+		return bad("has no query")
 	}
 	return in, nil
 }
@@ -124,9 +124,6 @@ func parseGet(query string) (request, error) {
 	if err != nil {
 		return bad("the parameters of the address cannot be read")
 	}
-	if !values.Has("query") {
-		return bad("the address has no parameter query")
-	}
 	in := request{query: values.Get("query"), operationName: values.Get("operationName"), readOnly: true}
 	for name, into := range map[string]*map[string]any{"variables": &in.variables, "extensions": &in.extensions} {
 		if text := values.Get(name); text != "" {
@@ -134,6 +131,9 @@ func parseGet(query string) (request, error) {
 				return bad("the parameter " + name + " is not a JSON object")
 			}
 		}
+	}
+	if !values.Has("query") && in.extensions["persistedQuery"] == nil {
+		return bad("the address has no parameter query")
 	}
 	return in, nil
 }

@@ -74,13 +74,17 @@ func (f apiFlags) serve(ctx context.Context, s *shop, side *writeSide, models *p
 	if err != nil {
 		return err
 	}
+	documents, err := s.documents()
+	if err != nil {
+		return err
+	}
 	handler, err := graph.NewHandler(graph.Deps{
 		Commands: side.app, Catalogue: catalogue.New(models), Stock: stock.New(models), Carts: carts.New(models, commands.Carts, s.log),
 		Orders: orders.New(models), Sales: sales.New(models, s.log.Info().TimeZone), Projections: models,
 		Log: s.log, Feed: s.feed, Vault: side.vault,
 	}, graph.Options{
 		StaffToken: f.StaffToken, Introspection: f.Introspection, GraphiQL: f.Introspection, Origins: origins, Logger: s.logger, Metrics: s.registry,
-		Admit: admit(side.writer), Cache: cache, MaxAge: f.CacheMaxAge, Stale: f.CacheStale,
+		Admit: admit(side.writer), Cache: cache, MaxAge: f.CacheMaxAge, Stale: f.CacheStale, Persisted: documents,
 	})
 	if err != nil {
 		return err

@@ -2,10 +2,13 @@ package main
 
 import (
 	"errors"
+	"runtime/debug"
 	"time"
 
+	"github.com/millrace/millrace/graph"
 	"github.com/millrace/millrace/internal/projector"
 	"github.com/millrace/millrace/internal/responsecache"
+	"github.com/millrace/millrace/internal/slots"
 	"github.com/millrace/millrace/projections/catalogue"
 	"github.com/millrace/millrace/projections/stock"
 )
@@ -32,8 +35,12 @@ func (f cacheFlags) open(s *shop, models *projector.Models) (*responsecache.Cach
 	if f.CacheMiB == 0 {
 		return nil, nil
 	}
+	answers, err := s.answers()
+	if err != nil {
+		return nil, err
+	}
 	cache, err := responsecache.New(responsecache.Options{
-		Feed: s.feed, Models: models, Projections: []string{catalogue.Name, stock.Name},
+		Feed: s.feed, Models: models, Projections: []string{catalogue.Name, stock.Name}, Shared: answers,
 		Bytes: f.CacheMiB << 20, Stale: f.CacheStale, Logger: s.logger, Metrics: s.registry,
 	})
 	if err != nil {
@@ -41,4 +48,40 @@ func (f cacheFlags) open(s *shop, models *projector.Models) (*responsecache.Cach
 	}
 	s.start(cache.Run)
 	return cache, nil
+}
+
+const (
+	// sharedBytes bounds the memory that each table takes in Redis, and the others the length and the life of what is in it.
+	sharedBytes    = 64 << 20
+	sharedAnswer   = 64 << 10
+	sharedDocument = 16 << 10
+	documentLife   = 30 * 24 * time.Hour
+)
+
+// answers is where the apis of a shop share answers. Another release may answer otherwise.
+func (s *shop) answers() (*slots.Table, error) {
+	return slots.New(slots.Options{
+		Redis: s.redis, Info: s.log.Info(), Name: "answers-" + release(), Bytes: sharedBytes, ValueBytes: sharedAnswer,
+		TTL: responsecache.DefaultMaxAge, Logger: s.logger,
+	})
+}
+
+// documents is where they share persisted documents.
+func (s *shop) documents() (*slots.Table, error) {
+	return slots.New(slots.Options{
+		Redis: s.redis, Info: s.log.Info(), Name: "documents", Bytes: sharedBytes, ValueBytes: sharedDocument, TTL: documentLife, Logger: s.logger,
+	})
+}
+
+// release tells builds apart: by their commit, where that is known, and by what their API offers.
+func release() string {
+	name := graph.SchemaHash()
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, setting := range info.Settings {
+			if setting.Key == "vcs.revision" {
+				name += "-" + setting.Value[:min(len(setting.Value), 12)]
+			}
+		}
+	}
+	return name
 }

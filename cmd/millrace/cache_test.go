@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -60,7 +62,12 @@ func (l look) cached() bool { return strings.Contains(l.header.Get("Cache-Status
 // get asks by GET, with headers given as pairs.
 func (w *window) get(api int, query string, headers ...string) look {
 	w.t.Helper()
-	r, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, w.url(api)+"?query="+url.QueryEscape(query), nil)
+	return w.getWith(api, url.Values{"query": {query}}, headers...)
+}
+
+func (w *window) getWith(api int, parameters url.Values, headers ...string) look {
+	w.t.Helper()
+	r, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, w.url(api)+"?"+parameters.Encode(), nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -208,4 +215,106 @@ func (w *window) expect(api int, text string, queries ...string) {
 			w.t.Errorf("what is kept: %v %v", a.Errors, err)
 		}
 	}
+}
+
+// TestResponseCacheIsShared checks that an api that starts finds what another has read, and never what is outdated.
+func TestResponseCacheIsShared(t *testing.T) {
+	t.Parallel()
+	w := openWindow(t, shopEnv(stacktest.New(t)), 1)
+	await(t, "the product", settle, func() bool { return strings.Contains(w.get(0, listed).body, `"available":10`) })
+	kept := map[string]string{}
+	for _, query := range []string{listed, shown} {
+		kept[query] = w.awaitHit(0, query).body
+	}
+	second := func() int {
+		w.addrs = append(w.addrs, freeAddr(t))
+		spawn(t, w.env, "api", "--addr", w.addrs[len(w.addrs)-1])
+		await(t, "another api to be ready", settle, func() bool { return ready(w.addrs[len(w.addrs)-1]) })
+		return len(w.addrs) - 1
+	}
+	const fromRedis, read = `millrace_response_cache_answers_total{from="redis"}`, `millrace_response_cache_answers_total{from="read"}`
+
+	// An api that has just started may not know for certain yet that nothing has changed.
+	warm := second()
+	await(t, "an answer from Redis", settle, func() bool {
+		l := w.get(warm, listed)
+		if l.body != kept[listed] {
+			t.Fatalf("the other api answers %s", l.body)
+		}
+		return figures(t, w.addrs[warm])[fromRedis] > 0
+	})
+
+	// What Redis has now is outdated by the time that others ask for it.
+	w.change(`mutation { stockReceive(input: {sku: "LANTERN", quantity: 1}) { userErrors { code message } } }`)
+	await(t, "the stock to be seen", settle, func() bool {
+		return strings.Contains(w.get(0, listed, "Authorization", "Bearer "+testStaffToken).body, `"available":11`)
+	})
+	cold := second()
+	for _, addr := range []int{cold, warm} {
+		if l := w.get(addr, shown); !strings.Contains(l.body, `"available":11`) {
+			t.Errorf("an old answer came back from Redis: %s", l.body)
+		}
+	}
+	if n := figures(t, w.addrs[cold])[read]; n == 0 {
+		t.Error("nothing was read")
+	}
+
+	// Documents are shared too.
+	hash := fmt.Sprintf("%x", sha256.Sum256([]byte(listed)))
+	extension := `{"persistedQuery":{"version":1,"sha256Hash":"` + hash + `"}}`
+	if l := w.getWith(0, url.Values{"query": {listed}, "extensions": {extension}}); l.status != http.StatusOK || strings.Contains(l.body, "errors") {
+		t.Fatalf("with the document: %d %s", l.status, l.body)
+	}
+	if l := w.getWith(cold, url.Values{"extensions": {extension}}); !strings.Contains(l.body, "Lantern") {
+		t.Errorf("by its hash: %s", l.body)
+	}
+}
+
+// TestResponseCacheWithoutStores takes the stores away: what was kept is served for a bounded time, and then nothing.
+func TestResponseCacheWithoutStores(t *testing.T) {
+	t.Parallel()
+	stack := stacktest.Private(t)
+	const bounded = 5 * time.Second
+	env := append(shopEnv(&stacktest.Env{
+		DatabaseURL: stack.PostgresURL(), ReplicaURLs: stack.ReplicaURLs(), RedisURL: stack.RedisURL(), NATSURL: stack.NATSURL(),
+	}), "MILLRACE_CACHE_STALE="+bounded.String())
+	w := openWindow(t, env, 1)
+	await(t, "the product", settle, func() bool { return strings.Contains(w.get(0, listed).body, `"available":10`) })
+	kept := w.awaitHit(0, listed)
+	ctx, cancel := context.WithTimeout(t.Context(), settle)
+	defer cancel()
+	began := time.Now()
+	for _, server := range []interface{ Stop(context.Context) error }{stack.Primary(), stack.Replica(0), stack.Redis()} {
+		if err := server.Stop(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var old look
+	await(t, "an old answer", settle, func() bool {
+		old = w.get(0, listed)
+		if old.body != kept.body && time.Since(began) < bounded {
+			t.Fatalf("%d %s", old.status, old.body)
+		}
+		return strings.Contains(old.header.Get("Cache-Status"), "stores-away") || old.body != kept.body
+	})
+	if old.body != kept.body || old.status != http.StatusOK || !strings.Contains(old.header.Get("Cache-Control"), "stale-if-error") {
+		t.Errorf("%v after the stores went away: %d %v %s", time.Since(began), old.status, old.header, old.body)
+	}
+	if l := w.get(0, shown); !strings.Contains(l.body, "UNAVAILABLE") {
+		t.Errorf("what was not kept: %s", l.body)
+	}
+	if l := w.get(0, listed, "Authorization", "Bearer "+testStaffToken); !strings.Contains(l.body, "UNAVAILABLE") {
+		t.Errorf("for staff: %s", l.body)
+	}
+	await(t, "the old answer to be too old", settle, func() bool { return strings.Contains(w.get(0, listed).body, "UNAVAILABLE") })
+	if took := time.Since(began); took < bounded {
+		t.Errorf("it was served for %v only", took)
+	}
+	for _, server := range []interface{ Start(context.Context) error }{stack.Primary(), stack.Replica(0), stack.Redis()} {
+		if err := server.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, "a fresh answer", settle, func() bool { return w.get(0, listed).body == kept.body })
+	w.awaitHit(0, listed)
 }

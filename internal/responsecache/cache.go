@@ -33,6 +33,9 @@ const (
 	aliases = 16_384
 )
 
+// DefaultMaxAge is after how long an answer is read anew, whatever has happened.
+const DefaultMaxAge = 10 * time.Minute
+
 // Key names an answer: a hash of all that it depends on beside what is in the stores.
 type Key [32]byte
 
@@ -71,7 +74,7 @@ type Options struct {
 	EntryBytes int
 	// Streams is of how many streams it is remembered when they were touched; 0 means 65,536.
 	Streams int
-	// MaxAge is after how long an answer is read anew, whatever has happened; 0 means 10 minutes.
+	// MaxAge is after how long an answer is read anew, whatever has happened; 0 means DefaultMaxAge.
 	MaxAge time.Duration
 	// Stale is for how long after it was last good an answer is served while the stores cannot answer; 0 means never.
 	Stale time.Duration
@@ -104,7 +107,7 @@ func New(o Options) (*Cache, error) {
 		return nil, errors.New("responsecache: Feed, Models and Projections are needed")
 	}
 	o.Bytes, o.EntryBytes, o.Streams = cmp.Or(o.Bytes, 64<<20), cmp.Or(o.EntryBytes, 1<<20), cmp.Or(o.Streams, 65_536)
-	o.MaxAge, o.Logger = cmp.Or(o.MaxAge, 10*time.Minute), cmp.Or(o.Logger, slog.Default())
+	o.MaxAge, o.Logger = cmp.Or(o.MaxAge, DefaultMaxAge), cmp.Or(o.Logger, slog.Default())
 	c := &Cache{o: o}
 	c.ended, c.end = context.WithCancel(context.Background())
 	var err error
@@ -305,6 +308,16 @@ func (c *Cache) begin() bool {
 // read takes an answer from the other processes or reads it, and keeps it.
 func (c *Cache) read(ctx context.Context, key Key, fill Fill, f *flight) {
 	f.last, _ = c.entries.GetIfPresent(key)
+	if e := c.fetch(ctx, key); e != nil {
+		if c.isGood(e, time.Now()) {
+			c.entries.Set(key, e)
+			f.entry, f.shared, f.Filled = e, true, e.answer(Hit, 0).Filled
+			return
+		}
+		if f.last == nil || f.last.goodAt().Before(e.goodAt()) {
+			f.last = e // the stores may be away
+		}
+	}
 	position := c.o.Feed.Head()
 	reading, sources := projector.WithSources(ctx, position, Grace)
 	f.Filled = fill(reading)
@@ -324,6 +337,7 @@ func (c *Cache) read(ctx context.Context, key Key, fill Fill, f *flight) {
 	}
 	f.entry = newEntry(f.Body, made, f.began)
 	c.entries.Set(key, f.entry)
+	c.share(ctx, key, f.entry)
 }
 
 // known reports whether all that was read is followed here.

@@ -76,18 +76,8 @@ const (
 
 // judge says what an entry is good for now.
 func (c *Cache) judge(e *entry, now time.Time) verdict {
-	if now.Sub(e.began) < c.o.MaxAge && c.o.Models.Shows(e.reading) {
-		seen := c.touches.seen.Load()
-		position, at := c.o.Feed.Confirmed()
-		if seen >= position && (e.asOf.Load() >= seen || c.touches.untouched(&e.reading, e.asOf.Load())) {
-			if now.Sub(at) < certainty {
-				at = now
-			}
-			e.confirm(seen, at)
-			if at == now {
-				return good
-			}
-		}
+	if c.isGood(e, now) {
+		return good
 	}
 	if now.Sub(e.goodAt()) < Grace {
 		return passing
@@ -96,4 +86,22 @@ func (c *Cache) judge(e *entry, now time.Time) verdict {
 		c.metrics.outdated.Inc()
 	}
 	return outdated
+}
+
+// isGood reports whether nothing that an entry was read from has changed, as is known for certain.
+func (c *Cache) isGood(e *entry, now time.Time) bool {
+	if now.Sub(e.began) >= c.o.MaxAge || !c.o.Models.Shows(e.reading) {
+		return false
+	}
+	seen, asOf := c.touches.seen.Load(), e.asOf.Load()
+	position, at := c.o.Feed.Confirmed()
+	if seen < position || asOf < seen && !c.touches.untouched(&e.reading, asOf) {
+		return false
+	}
+	certain := now.Sub(at) < certainty
+	if certain {
+		at = now
+	}
+	e.confirm(seen, at)
+	return certain
 }
