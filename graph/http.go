@@ -22,6 +22,12 @@ import (
 // writeTimeout is how long a client may take to receive an answer, or one event of a stream.
 const writeTimeout = 30 * time.Second
 
+// Values of headers that all answers share.
+var (
+	noStore = []string{"no-store"}
+	noSniff = []string{"nosniff"}
+)
+
 // serveGraphQL serves one request of any transport.
 func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 	defer h.lastResort(w, r)
@@ -30,8 +36,7 @@ func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Add("Vary", "Accept, Authorization, "+positionHeader)
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header()["Cache-Control"], w.Header()["X-Content-Type-Options"] = noStore, noSniff
 	want := negotiate(r.Header.Values("Accept"))
 	if want == mediaNone {
 		h.answerMalformed(w, mediaJSON, &malformed{http.StatusNotAcceptable,
