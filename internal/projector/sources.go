@@ -87,6 +87,21 @@ func (s *Sources) isLate() {
 	s.late = true
 }
 
+// Note tells the Sources of a context, if it has any, of a read from a model by other means than [Models]: of streams, or, where there
+// are none, of the whole of it.
+func Note(ctx context.Context, projection string, generation int, streams ...string) {
+	if s := sourcesFrom(ctx); s != nil {
+		s.note(projection, Part{Generation: generation}, streams)
+	}
+}
+
+// Late tells them that something was read that may be older than their position.
+func Late(ctx context.Context) {
+	if s := sourcesFrom(ctx); s != nil {
+		s.isLate()
+	}
+}
+
 // note adds a read of a model: of streams, or, where there are none, of the whole of it.
 func (s *Sources) note(projection string, p Part, streams []string) {
 	s.mu.Lock()
