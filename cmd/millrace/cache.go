@@ -73,9 +73,9 @@ func (s *shop) documents() (*slots.Table, error) {
 	})
 }
 
-// release tells builds apart: by their commit, where that is known, and by what their API offers.
+// release tells builds apart: by their version and, where that is known, their commit, and by what their API offers.
 func release() string {
-	name := graph.SchemaHash()
+	name := version + "-" + graph.SchemaHash()
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, setting := range info.Settings {
 			if setting.Key == "vcs.revision" {
