@@ -29,6 +29,7 @@ func Benches() []Bench {
 		{"append-hot", "64 callers, one stream; against one transaction a command that locks the stream's row", appendHot},
 		{"workers", "one, two and four workers on the same backlog, where work is waiting 10 ms an event for the store", workers},
 		{"idle-memory", "memory of an idle millrace up without its servers", idleMemory},
+		{"browse", "a list of 20 products over HTTP, from the cache and without it; against a plain handler writing the same bytes", browse},
 		{"visible", "from commit to visible in Redis and on the replica, at 2,000 events/s", visible},
 		{"live", "events/s that the one worker of a shop keeps up with, while orders come in as fast as they can", live},
 		{"flash-sale", "a flash sale over HTTP: carts, checkouts and payments, of one SKU and of many, by one api process and two", flashSale},

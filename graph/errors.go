@@ -43,6 +43,10 @@ const (
 	Overloaded Code = "OVERLOADED"
 	// Unavailable is a part of the shop that cannot be had now.
 	Unavailable Code = "UNAVAILABLE"
+	// PersistedQueryNotFound is a hash whose document nobody knows: send it once more with the document.
+	PersistedQueryNotFound Code = "PERSISTED_QUERY_NOT_FOUND"
+	// PersistedQueryNotSupported is a persisted query of another version than 1.
+	PersistedQueryNotSupported Code = "PERSISTED_QUERY_NOT_SUPPORTED"
 	// Internal is a mistake of ours.
 	Internal Code = "INTERNAL"
 )

@@ -3,6 +3,8 @@ package graph
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -16,9 +18,11 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/formatter"
 
 	"github.com/millrace/millrace/graph/generated"
 	"github.com/millrace/millrace/graph/graphiql"
+	"github.com/millrace/millrace/internal/responsecache"
 )
 
 // Path is where the API is.
@@ -47,6 +51,15 @@ type Options struct {
 	Admit func(ctx context.Context, op Operation) (Release, error)
 	// MaxSubscriptions is how many subscriptions run at a time, over all connections; 0 means 10,000.
 	MaxSubscriptions int
+	// Cache keeps whole answers to public queries; nil: each is read anew.
+	Cache *responsecache.Cache
+	// Persisted is where processes share persisted documents; nil: each has its own.
+	Persisted Documents
+	// MaxAge is for how long others may show a public answer to a GET without asking again; 0: they ask each time. They tell
+	// whether it is still good by its ETag.
+	MaxAge time.Duration
+	// Stale is for how long others may show a public answer while they cannot get another.
+	Stale time.Duration
 	// Timeout bounds a query or mutation; 0 means 30 s.
 	Timeout time.Duration
 	// Logger is nil for slog.Default.
@@ -91,10 +104,13 @@ type Handler struct {
 	schema  *ast.Schema
 	exec    *executor.Executor
 	// documents are those that were valid, by their text.
-	documents *lru.Cache[string, *ast.QueryDocument]
-	hub       *hub
-	statuses  *statusHub
-	metrics   metrics
+	documents *lru.Cache[string, *document]
+	persisted *persisted
+	// cacheControl is what caches between are told of public answers.
+	cacheControl string
+	hub          *hub
+	statuses     *statusHub
+	metrics      metrics
 
 	// draining is closed by Drain. streams counts the connections that wait for it.
 	draining  chan struct{}
@@ -113,11 +129,15 @@ func NewHandler(d Deps, o Options) (*Handler, error) {
 	o.Timeout = cmp.Or(o.Timeout, 30*time.Second)
 	o.MaxSubscriptions = cmp.Or(o.MaxSubscriptions, 10_000)
 	o.Logger = cmp.Or(o.Logger, slog.Default())
-	documents, err := lru.New[string, *ast.QueryDocument](cachedDocuments)
+	documents, err := lru.New[string, *document](cachedDocuments)
 	if err != nil {
 		return nil, err
 	}
 	h := &Handler{deps: d, options: o, mux: http.NewServeMux(), documents: documents, draining: make(chan struct{})}
+	if h.persisted, err = newPersisted(o.Persisted); err != nil {
+		return nil, err
+	}
+	h.cacheControl = cacheControl(o.MaxAge, o.Stale)
 	h.hub, h.statuses = newHub(d.Feed), &statusHub{projections: d.Projections}
 	h.metrics = newMetrics(o.Metrics, &h.subscriptions)
 	h.schema = schema()
@@ -140,6 +160,13 @@ func schema() *ast.Schema {
 	s.Directives = maps.Clone(s.Directives)
 	delete(s.Directives, "defer")
 	return &s
+}
+
+// SchemaHash names the schema: another one answers the same documents otherwise.
+func SchemaHash() string {
+	sum := sha256.New()
+	formatter.NewFormatter(sum).FormatSchema(schema())
+	return hex.EncodeToString(sum.Sum(nil)[:6])
 }
 
 func (h *Handler) recovered(ctx context.Context, cause any) error {

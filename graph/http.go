@@ -15,10 +15,18 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"github.com/millrace/millrace/internal/responsecache"
 )
 
 // writeTimeout is how long a client may take to receive an answer, or one event of a stream.
 const writeTimeout = 30 * time.Second
+
+// Values of headers that all answers share.
+var (
+	noStore = []string{"no-store"}
+	noSniff = []string{"nosniff"}
+)
 
 // serveGraphQL serves one request of any transport.
 func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
@@ -28,8 +36,7 @@ func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Add("Vary", "Accept, Authorization, "+positionHeader)
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header()["Cache-Control"], w.Header()["X-Content-Type-Options"] = noStore, noSniff
 	want := negotiate(r.Header.Values("Accept"))
 	if want == mediaNone {
 		h.answerMalformed(w, mediaJSON, &malformed{http.StatusNotAcceptable,
@@ -42,7 +49,18 @@ func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 		h.answerRefused(w, want, err)
 		return
 	}
-	in, err := h.read(w, r)
+	raw, err := h.read(w, r)
+	spelled, kept := h.spelling(r, want, raw)
+	if kept {
+		if a, ok := h.options.Cache.Lookup(spelled); err == nil && ok {
+			h.writeCached(w, r, want, a)
+			return
+		}
+	}
+	var in request
+	if err == nil {
+		in, err = parse(r, raw)
+	}
 	var bad *malformed
 	if errors.As(err, &bad) {
 		h.answerMalformed(w, want, bad)
@@ -81,32 +99,48 @@ func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 		h.serveEvents(w, r, p, errs)
 	case errs != nil:
 		h.answerErrors(w, want, errs)
+	case kept && p.public:
+		h.answerPublic(w, r, want, p, spelled)
 	default:
-		h.answer(w, want, in, p)
+		h.answer(w, r, want, in, p)
 	}
 }
 
-func (h *Handler) read(w http.ResponseWriter, r *http.Request) (request, error) {
+// read reads what the request says, as it is spelled: its body or the parameters of its address.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	switch r.Method {
 	case http.MethodPost:
 		return h.readPost(w, r)
 	case http.MethodGet, http.MethodHead:
-		return readGet(r)
+		return []byte(r.URL.RawQuery), nil
 	default:
 		w.Header().Set("Allow", "GET, HEAD, POST")
-		return request{}, &malformed{http.StatusMethodNotAllowed, "the method must be POST or GET"}
+		return nil, &malformed{http.StatusMethodNotAllowed, "the method must be POST or GET"}
 	}
 }
 
+// parse understands what was read.
+func parse(r *http.Request, raw []byte) (in request, err error) {
+	if r.Method == http.MethodPost {
+		in, err = parseRequest(raw, "the body")
+	} else {
+		in, err = parseGet(string(raw))
+	}
+	in.header = r.Header
+	return in, err
+}
+
 // answer runs a query or a mutation.
-func (h *Handler) answer(w http.ResponseWriter, want media, in request, p *prepared) {
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, want media, in request, p *prepared) {
 	var response *graphql.Response
 	h.each(p, func(r *graphql.Response) { response = r })
 	if reached := p.call.reached(); reached > 0 {
 		w.Header().Set(positionHeader, positionText(reached))
 	}
 	if p.public && in.readOnly && len(response.Errors) == 0 {
-		w.Header().Set("Cache-Control", "no-cache") // may be kept, must be asked for again
+		body := h.encode(response)
+		h.writePublic(w, r, want, body, responsecache.ETag(body))
+		return
 	}
 	status := http.StatusOK
 	switch {
@@ -182,7 +216,10 @@ func seconds(d time.Duration) string {
 func positionText(p int64) string { return strconv.FormatInt(p, 10) }
 
 func (h *Handler) write(w http.ResponseWriter, want media, status int, response *graphql.Response) {
-	body := h.encode(response)
+	h.writeBody(w, want, status, h.encode(response))
+}
+
+func (h *Handler) writeBody(w http.ResponseWriter, want media, status int, body []byte) {
 	w.Header().Set("Content-Type", want.contentType())
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	// A server that cannot set deadlines has none to be set.

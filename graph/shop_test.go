@@ -22,6 +22,7 @@ import (
 	"github.com/millrace/millrace/graph"
 	"github.com/millrace/millrace/internal/es"
 	"github.com/millrace/millrace/internal/projector"
+	"github.com/millrace/millrace/internal/responsecache"
 	"github.com/millrace/millrace/projections/catalogue"
 	"github.com/millrace/millrace/projections/orders"
 	"github.com/millrace/millrace/projections/paging"
@@ -442,6 +443,35 @@ func (f feedOf) Head() int64 {
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
 	return int64(len(f.s.events))
+}
+
+// Confirmed says that the log ends where it ends now.
+func (f feedOf) Confirmed() (int64, time.Time) { return f.Head(), time.Now() }
+
+// everything is read models that nobody switches, and that no event changes: what a test reads it does not tell.
+type everything struct{}
+
+func (everything) Shows(projector.Reading) bool { return true }
+func (everything) Wants(string, string) bool    { return false }
+
+// newCache returns a cache that follows the shop until the test ends.
+func newCache(t testing.TB, s *shop, o responsecache.Options) *responsecache.Cache {
+	t.Helper()
+	o.Feed, o.Models, o.Projections = feedOf{s}, everything{}, []string{"catalogue"}
+	c, err := responsecache.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return c
 }
 
 var errDisk = errors.New("pq: disk of db-7.internal is full")

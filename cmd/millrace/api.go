@@ -25,6 +25,7 @@ type apiFlags struct {
 	StaffToken    string `env:"MILLRACE_STAFF_TOKEN" placeholder:"TOKEN" help:"What staff send as a bearer token."`
 	CORSOrigins   string `name:"cors-origins" env:"MILLRACE_CORS_ORIGINS" placeholder:"ORIGIN,..." help:"Origins whose pages may use the API."`
 	Introspection bool   `env:"MILLRACE_INTROSPECTION" help:"Let clients read the schema, and serve GraphiQL."`
+	cacheFlags
 }
 
 // apiCommand is the role that serves GraphQL.
@@ -80,6 +81,14 @@ func (f apiFlags) serve(ctx context.Context, s *shop, side *writeSide, models *p
 	if err != nil {
 		return err
 	}
+	cache, err := f.open(s, models)
+	if err != nil {
+		return err
+	}
+	documents, err := s.documents()
+	if err != nil {
+		return err
+	}
 	handler, err := graph.NewHandler(graph.Deps{
 		Commands: side.app, Catalogue: catalogue.New(models), Stock: stock.New(models), Carts: carts.New(models, commands.Carts, s.log),
 		Orders: orders.New(models), Sales: sales.New(models, s.log.Info().TimeZone), Projections: models,
@@ -87,6 +96,7 @@ func (f apiFlags) serve(ctx context.Context, s *shop, side *writeSide, models *p
 	}, graph.Options{
 		StaffToken: f.StaffToken, Introspection: f.Introspection, GraphiQL: f.Introspection, Origins: origins, Logger: s.logger, Metrics: s.registry,
 		Limit: limits.limit, Admit: admit(limiter, side.writer), MaxSubscriptions: f.MaxSubscriptions,
+		Cache: cache, MaxAge: f.CacheMaxAge, Stale: f.CacheStale, Persisted: documents,
 	})
 	if err != nil {
 		return err

@@ -40,6 +40,8 @@ type cli struct {
 	Migrate     migrateCommand     `cmd:"" help:"Bring a database to this release's schema."`
 	Bench       benchCommand       `cmd:"" help:"Measure, each figure against a baseline of the same run."`
 
+	BenchPlain benchPlainCommand `cmd:"" hidden:""`
+
 	Version kong.VersionFlag `help:"Print the version."`
 	Verbose bool             `short:"v" help:"Log more."`
 }
