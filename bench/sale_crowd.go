@@ -329,8 +329,8 @@ func (s *saleOutcome) browse(ctx context.Context, apis []*apiProcess, slug strin
 		}
 		return nil
 	})
-	if ctx.Err() != nil {
-		return nil // it has looked for as long as it was to
+	if ended := ctx.Err(); ended != nil && (err == nil || errors.Is(err, ended)) {
+		err = nil // it has looked for as long as it was to
 	}
 	return err
 }

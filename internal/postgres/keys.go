@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -228,12 +229,9 @@ func newKeyMetrics(r prometheus.Registerer) keyMetrics {
 
 // told counts what a command was told about its key.
 func (m keyMetrics) told(v verdict) {
-	switch v.err.(type) {
-	case nil:
-		if v.outcome.Replayed {
-			m.repeated.Inc()
-		}
-	case *es.IdempotencyConflictError:
+	if _, conflict := errors.AsType[*es.IdempotencyConflictError](v.err); conflict {
 		m.conflicts.Inc()
+	} else if v.err == nil && v.outcome.Replayed {
+		m.repeated.Inc()
 	}
 }

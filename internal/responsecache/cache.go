@@ -153,13 +153,13 @@ func (c *Cache) close() {
 type State int
 
 const (
-	// Read: it was read for this request.
+	// Read says that it was read for this request.
 	Read State = iota
-	// Joined: it was read for another request that came a moment before.
+	// Joined says that it was read for another request that came a moment before.
 	Joined
-	// Hit: it was kept.
+	// Hit says that it was kept.
 	Hit
-	// Old: it was kept, is outdated or may be, and nothing else can be had.
+	// Old says that it was kept, is outdated or may be, and nothing else can be had.
 	Old
 )
 
