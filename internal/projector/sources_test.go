@@ -2,7 +2,6 @@ package projector_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -74,14 +73,8 @@ func TestSources(t *testing.T) {
 	f.poison(true)
 	bad := f.append("tally-1", added{N: 1, Poison: true})
 	stop = f.worker("two")
-	eventually(t, patience, "the partition to stand still and be parked", func() bool {
-		err := m.Park(t.Context(), "tally", bad)
-		var mistaken *projector.OperatorError
-		if err != nil && !errors.As(err, &mistaken) {
-			t.Fatal(err)
-		}
-		return err == nil
-	})
+	f.awaitStanding(bad, 2) // only what stands still can be parked
+	must(t, m.Park(t.Context(), "tally", bad))
 	var held projector.Reading
 	eventually(t, patience, "a list that goes without the stream", func() bool {
 		held, inTime = f.collect(m, bad, 20*time.Millisecond, "")

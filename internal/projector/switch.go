@@ -55,7 +55,7 @@ func (b *build) switchOnce(ctx context.Context, p *Projection, number int) (head
 		b.gate.free.Store(true) // readers wait
 		defer b.gate.free.Store(false)
 		if err := whileLocked(ctx, tx, func(ctx context.Context) error {
-			return b.rebuilder.fold(ctx, sinks, reachedBy(sinks, head), head)
+			return b.rebuilder.fold(ctx, sinks, b.reachedBy(sinks, head), head)
 		}); err != nil {
 			return err
 		}
@@ -120,14 +120,16 @@ func (b *build) approach(ctx context.Context, p *Projection) error {
 		return err
 	}
 	sinks := b.sinksOf(p)
-	return b.rebuilder.fold(ctx, sinks, reachedBy(sinks, head), head)
+	return b.rebuilder.fold(ctx, sinks, b.reachedBy(sinks, head), head)
 }
 
 // heardWithin is the time within which readers that can reach the primary hear of a switch.
 const heardWithin = 3 * refreshEvery
 
-// reachedBy is the position at or below head up to which the sinks have folded everything.
-func reachedBy(sinks []*sink, head int64) int64 {
+// reachedBy is the position at or below head up to which the sinks have folded everything and this rebuild has read it: workers feed
+// a generation that is gone back to as well, and may be ahead.
+func (b *build) reachedBy(sinks []*sink, head int64) int64 {
+	head = min(head, b.unbroken.position)
 	for _, s := range sinks {
 		head = min(head, slices.Min(s.checkpoints))
 	}
