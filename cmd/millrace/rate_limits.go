@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"time"
 
 	"github.com/millrace/millrace/graph"
 	"github.com/millrace/millrace/internal/ratelimit"
@@ -14,11 +15,12 @@ import (
 
 // clientFlags say how often a client may ask, and how clients are told apart.
 type clientFlags struct {
-	RateLimit          string `default:"1200/1m" env:"MILLRACE_RATE_LIMIT" placeholder:"N/PERIOD" help:"Requests that one client may send; 0 for any number."`
-	RateLimitMutations string `default:"300/1m" env:"MILLRACE_RATE_LIMIT_MUTATIONS" placeholder:"N/PERIOD" help:"Mutations among them; 0 for any number."`
-	RateLimitLoopback  bool   `env:"MILLRACE_RATE_LIMIT_LOOPBACK" help:"Limit clients on this machine too."`
-	TrustedProxies     string `default:"127.0.0.0/8,::1" env:"MILLRACE_TRUSTED_PROXIES" placeholder:"NETWORK,..." help:"Proxies whose word for their client's address is taken."`
-	ForwardedHeader    string `default:"X-Forwarded-For" env:"MILLRACE_FORWARDED_HEADER" placeholder:"NAME" help:"What these proxies write that address to: X-Forwarded-For or Forwarded."`
+	RateLimit          string        `default:"1200/1m" env:"MILLRACE_RATE_LIMIT" placeholder:"N/PERIOD" help:"Requests that one client may send; 0 for any number."`
+	RateLimitMutations string        `default:"300/1m" env:"MILLRACE_RATE_LIMIT_MUTATIONS" placeholder:"N/PERIOD" help:"Mutations among them; 0 for any number."`
+	RateLimitWait      time.Duration `default:"25ms" env:"MILLRACE_RATE_LIMIT_WAIT" placeholder:"TIME" help:"How long Redis may take to count a request; after that the process counts by itself."`
+	RateLimitLoopback  bool          `env:"MILLRACE_RATE_LIMIT_LOOPBACK" help:"Limit clients on this machine too."`
+	TrustedProxies     string        `default:"127.0.0.0/8,::1" env:"MILLRACE_TRUSTED_PROXIES" placeholder:"NETWORK,..." help:"Proxies whose word for their client's address is taken."`
+	ForwardedHeader    string        `default:"X-Forwarded-For" env:"MILLRACE_FORWARDED_HEADER" placeholder:"NAME" help:"What these proxies write that address to: X-Forwarded-For or Forwarded."`
 }
 
 // rateLimits count what clients ask for.
@@ -42,13 +44,16 @@ func (f clientFlags) newRateLimits(s *shop) (*rateLimits, error) {
 	if l.proxies, err = web.ParseProxies(f.TrustedProxies, f.ForwardedHeader); err != nil {
 		return nil, usageError{fmt.Errorf("--trusted-proxies (MILLRACE_TRUSTED_PROXIES), --forwarded-header (MILLRACE_FORWARDED_HEADER): %w", err)}
 	}
+	if f.RateLimitWait <= 0 {
+		return nil, usageError{fmt.Errorf("--rate-limit-wait (MILLRACE_RATE_LIMIT_WAIT): must be above zero, not %v", f.RateLimitWait)}
+	}
 	secret, err := s.flags.secret()
 	if err != nil {
 		return nil, err
 	}
 	key := sha256.Sum256(append([]byte("millrace rate limits\x00"), secret...)) // a key of its own
 	l.limiter, err = ratelimit.New(ratelimit.Options{
-		Redis: s.limitRedis, Prefix: fmt.Sprintf("mr:%s:", s.log.Info().ID), Secret: key[:], Logger: s.logger, Metrics: s.registry,
+		Redis: s.limitRedis, Prefix: fmt.Sprintf("mr:%s:", s.log.Info().ID), Secret: key[:], Wait: f.RateLimitWait, Logger: s.logger, Metrics: s.registry,
 	})
 	return l, err
 }

@@ -21,6 +21,7 @@ func TestRateLimits(t *testing.T) {
 		"MILLRACE_DATABASE_URL=" + e.DatabaseURL, "MILLRACE_REDIS_URL=" + e.RedisURL, "MILLRACE_NATS_URL=" + e.NATSURL,
 		"MILLRACE_STAFF_TOKEN=" + testStaffToken, "MILLRACE_SECRET_KEY=" + strings.Repeat("5a", 32),
 		"MILLRACE_RATE_LIMIT=3/1h", "MILLRACE_RATE_LIMIT_MUTATIONS=1/1h",
+		"MILLRACE_RATE_LIMIT_WAIT=30s", // a busy machine is no reason to count elsewhere
 	}, "api", "--addr", addr)
 	await(t, "the api to listen", settle, func() bool {
 		r, err := http.Get("http://" + addr + "/healthz")
@@ -104,6 +105,7 @@ func TestSettingsOfClients(t *testing.T) {
 	for setting, want := range map[string]string{
 		"MILLRACE_RATE_LIMIT=fast":            `"fast" is not a rate such as 600/1m`,
 		"MILLRACE_RATE_LIMIT_MUTATIONS=1/1ms": `"1/1ms" is not a rate such as 600/1m`,
+		"MILLRACE_RATE_LIMIT_WAIT=0s":         "must be above zero, not 0s",
 		"MILLRACE_TRUSTED_PROXIES=proxy":      `"proxy" is not a network such as 10.0.0.0/8`,
 		"MILLRACE_FORWARDED_HEADER=X-Real-IP": `not in "X-Real-IP"`,
 		"MILLRACE_MAX_CONCURRENCY=0":          "must be above zero, not 0",

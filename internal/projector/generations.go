@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -33,9 +34,14 @@ type generation struct {
 	lost       bool // some of its tables or checkpoints are not there
 }
 
-// lockProjection makes changes to a projection's generations one after the other, until the transaction ends.
+// lockedSilence is how long the server hears nothing from a process that changes a projection's generations before it ends its transaction.
+const lockedSilence = 5 * time.Second
+
+// lockProjection makes changes to a projection's generations one after the other, until the transaction ends. All workers wait for it: a
+// process that stalls meanwhile, or is cut off, does not hold them up for long.
 func lockProjection(ctx context.Context, tx pgx.Tx, name string) error {
-	_, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('millrace.projection.' || $1, 0))`, name)
+	_, err := tx.Exec(ctx, `SELECT set_config('idle_in_transaction_session_timeout', $2, true),
+		pg_advisory_xact_lock(hashtextextended('millrace.projection.' || $1, 0))`, name, strconv.FormatInt(lockedSilence.Milliseconds(), 10))
 	return err
 }
 

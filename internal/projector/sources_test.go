@@ -88,7 +88,7 @@ func TestSources(t *testing.T) {
 	f.poison(false)
 	must(t, m.Retry(t.Context(), "tally", bad))
 	eventually(t, patience, "the list without the stream to be outdated", gone(held))
-	f.expect(m)
+	f.expectWhole(m)
 	stop()
 
 	// A switch outdates everything.

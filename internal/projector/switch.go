@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -136,19 +135,11 @@ func (b *build) reachedBy(sinks []*sink, head int64) int64 {
 	return head
 }
 
-const (
-	// lockedSilence is how long the server hears nothing from a process that holds checkpoints before it takes them from it.
-	lockedSilence = 5 * time.Second
-	lockedSign    = time.Second
-)
+// lockedSign is how often the server hears that the process is well: see lockedSilence.
+const lockedSign = time.Second
 
-// whileLocked does something while a transaction holds checkpoints that workers wait for. A process that stalls meanwhile, or is cut
-// off, does not hold them for long: the server ends the transaction when it hears nothing from it.
+// whileLocked does something that may take long while a transaction holds a lock of lockProjection.
 func whileLocked(ctx context.Context, tx pgx.Tx, do func(ctx context.Context) error) error {
-	if _, err := tx.Exec(ctx, `SELECT set_config('idle_in_transaction_session_timeout', $1, true)`,
-		strconv.FormatInt(lockedSilence.Milliseconds(), 10)); err != nil {
-		return err
-	}
 	group, ctx := errgroup.WithContext(ctx)
 	done := make(chan struct{})
 	group.Go(func() error {

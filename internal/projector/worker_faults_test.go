@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/millrace/millrace/internal/devstack/stacktest"
 	"github.com/millrace/millrace/internal/es"
@@ -36,6 +39,50 @@ func TestStalledInTheMiddleOfABatch(t *testing.T) {
 	f.expect(m)
 	f.verified()
 }
+
+// TestStalledInTheMiddleOfASwitch stops a worker that is about to show readers the generation that it has built, and holds what all
+// workers need to begin.
+func TestStalledInTheMiddleOfASwitch(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.fill(1_000, 40) // what is built for a log with events is switched to
+	stalls := stallingTracer{reached: make(chan struct{}), goesOn: make(chan struct{})}
+	options := f.workerOptions("sleeper")
+	options.Pool = f.poolWith(func(c *pgxpool.Config) { c.ConnConfig.Tracer = &stalls })
+	t.Cleanup(options.Pool.Close)
+	sleeper, err := projector.NewWorker(options)
+	must(t, err)
+	background(t, sleeper.Run)
+	t.Cleanup(stalls.wake)
+	await(t, "a worker is in the middle of a switch", stalls.reached)
+	f.worker("heir")
+	m := f.models()
+	f.expect(m)
+	stalls.wake()
+	f.fill(1_000, 40)
+	f.expect(m)
+	f.verified()
+}
+
+// stallingTracer holds the first promotion of a generation up, in its transaction.
+type stallingTracer struct {
+	once, woken     sync.Once
+	reached, goesOn chan struct{}
+}
+
+func (s *stallingTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	if strings.HasPrefix(q.SQL, "UPDATE projections SET status = 'live'") {
+		s.once.Do(func() {
+			close(s.reached)
+			<-s.goesOn
+		})
+	}
+	return ctx
+}
+
+func (s *stallingTracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (s *stallingTracer) wake() { s.woken.Do(func() { close(s.goesOn) }) }
 
 // TestSlowWorkersKeepTheirPartitions delays what the database answers to one of two workers, by a good part of a
 // lease's life, while both have much to do: nobody loses a partition.

@@ -2,6 +2,7 @@
 package ratelimit
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -22,8 +23,8 @@ import (
 )
 
 const (
-	// patience is how long Redis may take to count a request. It answers in well under a millisecond, or is not well.
-	patience = 25 * time.Millisecond
+	// wait is how long Redis may take to count a request, where nothing else is said. It answers in well under a millisecond, or is not well.
+	wait = 25 * time.Millisecond
 	// failures in a row make the process count by itself, and retry is when it asks Redis again.
 	failures = 3
 	retry    = time.Second
@@ -39,6 +40,8 @@ type Options struct {
 	Prefix string
 	// Secret is the key of the hashes under which clients are kept: no address or token can be read off Redis, or guessed from it.
 	Secret []byte
+	// Wait is how long Redis may take to count a request before the process counts it by itself; 0 for 25 ms.
+	Wait time.Duration
 	// Logger is nil for slog.Default.
 	Logger *slog.Logger
 	// Metrics registers the limiter's metrics; nil keeps them out of sight.
@@ -48,6 +51,7 @@ type Options struct {
 // Limiter counts requests. The zero Limiter is not usable; see New.
 type Limiter struct {
 	redis   *redis_rate.Limiter
+	wait    time.Duration
 	breaker circuitbreaker.CircuitBreaker[any]
 	prefix  string
 	secret  []byte
@@ -70,7 +74,7 @@ func New(o Options) (*Limiter, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	l := &Limiter{redis: redis_rate.NewLimiter(o.Redis), prefix: o.Prefix, secret: o.Secret}
+	l := &Limiter{redis: redis_rate.NewLimiter(o.Redis), wait: cmp.Or(o.Wait, wait), prefix: o.Prefix, secret: o.Secret}
 	var err error
 	if l.denied, err = lru.New[string, denial](clients); err != nil {
 		return nil, err
@@ -144,7 +148,7 @@ func (l *Limiter) decide(ctx context.Context, limit Limit, key string) Decision 
 		return l.alone(limit, key)
 	}
 	// A client that goes away tells nothing about Redis.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.wait)
 	defer cancel()
 	r, err := l.redis.Allow(ctx, key, redis_rate.Limit{Rate: limit.Requests, Burst: limit.Requests, Period: limit.Period})
 	if err != nil {
