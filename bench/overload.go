@@ -11,10 +11,10 @@ import (
 
 // Targets of overload.
 const (
-	overloadWorkTarget     = 0.70 // of the peak
+	overloadAcceptedTarget = 0.70 // of the peak of the same work
 	overloadP99Target      = 3    // times that without load
 	overloadRefusalTarget  = 10   // ms, at the median
-	overloadMemoryTarget   = 2    // times that at the peak
+	overloadMemoryTarget   = 256  // MiB
 	overloadRecoveryTarget = 2    // s
 )
 
@@ -29,27 +29,25 @@ const (
 	// Before the load there are phases of these lengths.
 	warmUp         = 2 * time.Second
 	peakLength     = 5 * time.Second // for each number of callers
-	aloneLength    = 2 * time.Second // for each kind of request
 	unloadedLength = 10 * time.Second
 	afterLength    = 8 * time.Second
 )
 
 // peakCallers are those among whom the peak is looked for.
-var peakCallers = []int{8, 16, 32, 64}
+var peakCallers = []int{16, 32}
 
 // overloaded is what was measured of an api that was asked for more than it can do.
 type overloaded struct {
-	// alone is the rate at which an api with nothing else to do takes each kind of request, and peak that of the mixture, requests/s.
-	alone [visitKinds]float64
-	peak  []visit
-	// peakFor, and length, are how long the peak was looked at and the load lasted.
-	peakFor, length time.Duration
-	unloaded        []visit
-	load            []visit
-	after           []visit
-	ended           time.Time // the load
-	// memory of the api process, MiB: after the peak, at most during the load, and in the end.
-	memoryAtPeak, memoryMost, memoryAfter float64
+	// peak, in requests/s, is the most that the api did of the mixture that it was offered, and same of what it accepted under load: priorities
+	// choose among requests that differ much in what they take, so that their number alone says little.
+	peak, same float64
+	length     time.Duration // of the load
+	unloaded   []visit
+	load       []visit
+	after      []visit
+	ended      time.Time // the load
+	// memory of the api process, MiB: before the load, at most during it, and in the end.
+	memoryBefore, memoryMost, memoryAfter float64
 }
 
 // overload offers an api process five times what it can do, for a time, and looks at what becomes of what it takes on, and of what it refuses.
@@ -82,46 +80,47 @@ func overload(ctx context.Context, l *lab) (figures []Figure, err error) {
 
 func (o *overloaded) run(ctx context.Context, l *lab, a *apiProcess, v *visitors, c *crowd) error {
 	c.press(ctx, peakCallers[0], warmUp)
-	for kind := range visitKinds {
-		only := kind
-		v.only = &only
-		o.alone[kind] = rateOfVisits(c.press(ctx, peakCallers[1], aloneLength), aloneLength)
-		l.say("  %s alone: %.0f requests/s", visitNames[kind], o.alone[kind])
-	}
-	v.only = nil
-	for _, callers := range peakCallers {
-		visits := c.press(ctx, callers, peakLength)
-		l.say("  %d callers, one request after the other: %s", callers, describeVisits(visits, peakLength))
-		if o.peak == nil || o.work(visits, peakLength) > o.work(o.peak, peakLength) {
-			o.peak = visits
-		}
-	}
-	o.peakFor = peakLength
-	peak := rateOfVisits(o.peak, o.peakFor)
-	if peak == 0 {
+	if o.peak = peakOf(ctx, l, c); o.peak == 0 {
 		return fmt.Errorf("bench: the api did nothing: %w", context.Cause(ctx))
 	}
 	if err := wait(ctx, warmUp); err != nil { // for what was bought to be paid
 		return err
 	}
-	o.unloaded = c.come(ctx, gently*peak, unloadedLength)
+	o.unloaded = c.come(ctx, gently*o.peak, unloadedLength)
 	l.say("  a tenth of the peak: %s", describeVisits(o.unloaded, unloadedLength))
 	var err error
-	if o.memoryAtPeak, _, err = residentMemory(ctx, a.pid); err != nil {
+	if o.memoryBefore, _, err = residentMemory(ctx, a.pid); err != nil {
 		return err
 	}
 	l.say("  %d times the peak for %s; the generator and the servers share this machine's processors%s", overloadTimes, o.length, busyness())
 	memory := watchResident(ctx, a.pid)
-	o.load = c.come(ctx, overloadTimes*peak, o.length)
+	o.load = c.come(ctx, overloadTimes*o.peak, o.length)
 	o.ended = time.Now()
 	o.memoryMost = memory.stop()
 	l.say("  %s", describeVisits(o.load, o.length))
-	o.after = c.come(ctx, gently*peak, afterLength)
+	o.after = c.come(ctx, gently*o.peak, afterLength)
 	l.say("  a tenth of the peak again: %s", describeVisits(o.after, afterLength))
 	if o.memoryAfter, _, err = residentMemory(ctx, a.pid); err != nil {
 		return err
 	}
+	l.say("  what was accepted, again and alone")
+	var shares [visitKinds]int
+	for kind := range shares {
+		shares[kind] = count(o.load, accepted, visitKind(kind))
+	}
+	v.mixture = mixture(shares)
+	o.same = peakOf(ctx, l, c)
 	return context.Cause(ctx)
+}
+
+// peakOf returns how many requests/s are done at most of those that the crowd sends.
+func peakOf(ctx context.Context, l *lab, c *crowd) (most float64) {
+	for _, callers := range peakCallers {
+		visits := c.press(ctx, callers, peakLength)
+		l.say("  %d callers, one request after the other: %s", callers, describeVisits(visits, peakLength))
+		most = max(most, rateOfVisits(visits, peakLength))
+	}
+	return most
 }
 
 // times returns the times of the visits that had a result, of a kind or of all.
@@ -140,18 +139,6 @@ func rateOfVisits(visits []visit, over time.Duration) float64 {
 
 func count(visits []visit, result verdict, kinds ...visitKind) int {
 	return len(times(visits, result, visit.waited, kinds...))
-}
-
-// work is what part of its time an api spent on what it accepted, if each request takes as long as where it is the only kind. Requests differ
-// so much in what they take, and priorities choose so much among them, that their number alone says little.
-func (o *overloaded) work(visits []visit, over time.Duration) float64 {
-	sum := 0.0
-	for kind, rate := range o.alone {
-		if rate > 0 {
-			sum += float64(count(visits, accepted, visitKind(kind))) / rate
-		}
-	}
-	return sum / over.Seconds()
 }
 
 func describeVisits(visits []visit, over time.Duration) string {
@@ -197,11 +184,9 @@ func (o *overloaded) figures() []Figure {
 	for _, v := range o.load {
 		late = append(late, v.late)
 	}
-	peak := rateOfVisits(o.peak, o.peakFor)
 	figures := []Figure{
-		newFigure("overload-offered", float64(len(o.load))/o.length.Seconds(), "requests/s", Higher).against(peak),
-		newFigure("overload-accepted", rateOfVisits(o.load, o.length), "requests/s", Higher).against(peak),
-		newFigure("overload-work", 100*o.work(o.load, o.length), "%", Higher).against(100 * o.work(o.peak, o.peakFor)).aiming(overloadWorkTarget),
+		newFigure("overload-offered", float64(len(o.load))/o.length.Seconds(), "requests/s", Higher).against(o.peak),
+		newFigure("overload-accepted", rateOfVisits(o.load, o.length), "requests/s", Higher).against(o.same).aiming(overloadAcceptedTarget),
 		newFigure("overload-p99", milliseconds(percentile(waited, 99)), "ms", Lower).against(milliseconds(before)).aiming(overloadP99Target),
 		newFigure("overload-p99-since-sent", milliseconds(percentile(sent, 99)), "ms", Lower),
 		newFigure("overload-generator-late-p50", milliseconds(percentile(late, 50)), "ms", Lower),
@@ -209,8 +194,9 @@ func (o *overloaded) figures() []Figure {
 		newFigure("overload-refusal-p50", milliseconds(percentile(refusals, 50)), "ms", Lower).aiming(overloadRefusalTarget),
 		newFigure("overload-refusal-p99", milliseconds(percentile(refusals, 99)), "ms", Lower),
 		newFigure("overload-failed", float64(count(o.load, spoiled)+count(o.after, spoiled)), "requests", Lower).aiming(0),
-		newFigure("overload-memory", o.memoryMost, "MiB", Lower).against(o.memoryAtPeak).aiming(overloadMemoryTarget),
-		newFigure("overload-memory-after", o.memoryAfter, "MiB", Lower).against(o.memoryAtPeak),
+		newFigure("overload-memory", o.memoryMost, "MiB", Lower).aiming(overloadMemoryTarget),
+		newFigure("overload-memory-before", o.memoryBefore, "MiB", Lower),
+		newFigure("overload-memory-after", o.memoryAfter, "MiB", Lower),
 		newFigure("overload-recovery", o.recovery(overloadP99Target*before).Seconds(), "s", Lower).aiming(overloadRecoveryTarget),
 	}
 	for _, kind := range []visitKind{checkOut, fillCart, lookAtPages, readReport} {

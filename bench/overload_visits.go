@@ -25,19 +25,32 @@ const (
 
 var visitNames = [visitKinds]string{"browse", "cart", "checkout", "report"}
 
-// kindOf says what the n-th request is: of 100 in turn 2 checkouts, 20 carts, one report, and 77 pages.
-func kindOf(n int) visitKind {
-	switch {
-	case n%50 == 25:
-		return checkOut
-	case n%5 == 2:
-		return fillCart
-	case n%100 == 50:
-		return readReport
-	default:
-		return lookAtPages
+// offered is the mixture that visitors ask for, in parts of 200: few who look at a shop buy, and those who do look at many pages.
+var offered = [visitKinds]int{lookAtPages: 187, fillCart: 10, checkOut: 2, readReport: 1}
+
+// mixture returns kinds in the proportions of their shares, each spread evenly over the whole.
+func mixture(shares [visitKinds]int) []visitKind {
+	whole := 0
+	for _, share := range shares {
+		whole += share
 	}
+	kinds := make([]visitKind, 0, mixtureLength)
+	var due [visitKinds]int
+	for range mixtureLength {
+		next := lookAtPages
+		for kind := range due {
+			due[kind] += shares[kind]
+			if due[kind] > due[next] {
+				next = visitKind(kind)
+			}
+		}
+		due[next] -= whole
+		kinds = append(kinds, next)
+	}
+	return kinds
 }
+
+const mixtureLength = 1000
 
 // visitors send the requests of a shop's visitors, each in one piece that is ready before.
 type visitors struct {
@@ -46,12 +59,12 @@ type visitors struct {
 	report                []byte
 	// filled are ids of carts that nobody has checked out yet.
 	filled chan string
-	// only is the kind that all requests are; none: kindOf says it.
-	only *visitKind
+	// mixture says what kinds of requests follow each other.
+	mixture []visitKind
 }
 
 const (
-	visitSKUs  = 200
+	visitSKUs  = 20
 	visitUnits = 1_000_000 // of each SKU: enough for all who come
 	mostFilled = 1 << 16
 )
@@ -68,7 +81,7 @@ func newVisitors(ctx context.Context, a *apiProcess) (*visitors, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bench: the address of the API: %w", err)
 	}
-	v := &visitors{host: address.Host, staffToken: a.staffToken, run: rand.Text(), filled: make(chan string, mostFilled)}
+	v := &visitors{host: address.Host, staffToken: a.staffToken, run: rand.Text(), mixture: mixture(offered), filled: make(chan string, mostFilled)}
 	// What brings a position is read, and does not come from the cache: an answer from there takes next to nothing, and is not refused.
 	const read = "Millrace-Position: 1\r\n"
 	v.pages = [][]byte{
@@ -96,10 +109,7 @@ func (v *visitors) request(header, query string, variables map[string]any) []byt
 
 // attend sends the n-th request. Where there is no cart to check out, one is filled instead.
 func (v *visitors) attend(c *connection, n int) (kind visitKind, result verdict, err error) {
-	kind = kindOf(n)
-	if v.only != nil {
-		kind = *v.only
-	}
+	kind = v.mixture[n%len(v.mixture)]
 	cart := ""
 	if kind == checkOut {
 		select {
