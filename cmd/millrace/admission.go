@@ -35,12 +35,12 @@ func (f admissionFlags) check() error {
 }
 
 const (
-	// initialConcurrency is where the limit begins. It is more than the processors can do at once, because mutations mostly wait for
+	// initialConcurrency is where the limit begins. It is far more than the processors can do at once, because mutations mostly wait for
 	// the disk, together: the writer commits what it has in one batch.
-	initialConcurrency = 16
-	// leastConcurrency is what the limit does not go below: enough for the writer to have batches. More of them at once would be done
-	// faster, but each of them later.
-	leastConcurrency = 12
+	initialConcurrency = 64
+	// leastConcurrency is what the limit does not go below: enough for the writer to have batches. With half of it a flash sale takes
+	// twice as long.
+	leastConcurrency = 32
 )
 
 // Priorities of operations, indexes into priorities.
@@ -52,11 +52,12 @@ const (
 )
 
 // priorities are what an api process does, the most urgent first. Who buys waits longest before being refused; who browses notices a wait,
-// and tries again. Reads get no more than a part of the limit, so that a read model that hangs cannot keep anybody from buying.
+// and tries again. Reads get no more than a part of the limit: more of them at once
+// only make each other late, and a read model that hangs cannot keep anybody from buying.
 var priorities = []admission.Class{
-	buying:    {Name: "checkout", Share: 1, Queue: 64, Wait: 250 * time.Millisecond},
-	changing:  {Name: "cart", Share: 0.9, Queue: 64, Wait: 250 * time.Millisecond},
-	browsing:  {Name: "browse", Share: 0.5, Queue: 32, Wait: 100 * time.Millisecond},
+	buying:    {Name: "checkout", Share: 1, Queue: 128, Wait: time.Second},
+	changing:  {Name: "cart", Share: 0.9, Queue: 128, Wait: time.Second},
+	browsing:  {Name: "browse", Share: 0.25, Queue: 32, Wait: 100 * time.Millisecond},
 	reporting: {Name: "report", Share: 0.1, Queue: 4, Wait: 100 * time.Millisecond},
 }
 

@@ -25,7 +25,7 @@ type Class struct {
 	// Share is the part of the limit, above 0 and at most 1, that this class and all the less urgent ones may hold together. Where it is
 	// below 1, they cannot fill the process with work that is stuck.
 	Share float64
-	// Queue is how many may wait for a slot; 0 for none. A queue is for bursts: while the class has to refuse work it has one place in 32,
+	// Queue is how many may wait for a slot; 0 for none. A queue is for bursts: while the class has to refuse work it has one place in 16,
 	// since one that never empties gains nothing and makes everybody late.
 	Queue int
 	// Wait is how long they wait at most.
@@ -72,7 +72,7 @@ const (
 	fairTurn = 8
 	// crowded is for how long a class counts as overloaded after it refused one, and standing the part of its queue that it has then.
 	crowded  = time.Second
-	standing = 32
+	standing = 16
 )
 
 // Limiter lets work in. The zero Limiter is not usable; see New.
