@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,22 +21,28 @@ type Bench struct {
 	// About says in a line what is measured against what.
 	About string
 	run   func(context.Context, *lab) ([]Figure, error)
+	// length is how long it measures unless somebody says otherwise; 0 for defaultDuration.
+	length time.Duration
 }
 
 // Benches returns all benches, in the order in which they run: those that share servers stand together.
 func Benches() []Bench {
 	return []Bench{
-		{"append-cold", "64 callers, a new stream a command; against one transaction a command", appendCold},
-		{"append-hot", "64 callers, one stream; against one transaction a command that locks the stream's row", appendHot},
-		{"workers", "one, two and four workers on the same backlog, where work is waiting 10 ms an event for the store", workers},
-		{"idle-memory", "memory of an idle millrace up without its servers", idleMemory},
-		{"browse", "a list of 20 products over HTTP, from the cache and without it; against a plain handler writing the same bytes", browse},
-		{"visible", "from commit to visible in Redis and on the replica, at 2,000 events/s", visible},
-		{"live", "events/s that the one worker of a shop keeps up with, while orders come in as fast as they can", live},
-		{"flash-sale", "a flash sale over HTTP: carts, checkouts and payments, of one SKU and of many, by one api process and two", flashSale},
-		{"import", "import of a year of invoices with everything running: time, catching up, memory", importOrders},
-		{"replay", "rebuild of all read models from a log of a million events; against a SELECT that decodes nothing", replay},
-		{"replay-busy", "commands at 2,000 events/s while all read models are rebuilt; against the same without", replayBusy},
+		{Name: "append-cold", About: "64 callers, a new stream a command; against one transaction a command", run: appendCold},
+		{Name: "append-hot", About: "64 callers, one stream; against one transaction a command that locks the stream's row", run: appendHot},
+		{Name: "workers", About: "one, two and four workers on the same backlog, where work is waiting 10 ms an event for the store", run: workers},
+		{Name: "idle-memory", About: "memory of an idle millrace up without its servers", run: idleMemory},
+		{Name: "browse", About: "a list of 20 products over HTTP, from the cache and without it; against a plain handler writing the same bytes", run: browse},
+		{Name: "visible", About: "from commit to visible in Redis and on the replica, at 2,000 events/s", run: visible},
+		{Name: "live", About: "events/s that the one worker of a shop keeps up with, while orders come in as fast as they can", run: live},
+		{Name: "flash-sale", About: "a flash sale over HTTP: carts, checkouts and payments, of one SKU and of many, by one api process and two", run: flashSale},
+		{
+			Name: "overload", About: "five times what an api process can do: what it takes on, how long that takes, and how soon the rest is refused; against the peak and " +
+				"a tenth of it", run: overload, length: overloadDuration,
+		},
+		{Name: "import", About: "import of a year of invoices with everything running: time, catching up, memory", run: importOrders},
+		{Name: "replay", About: "rebuild of all read models from a log of a million events; against a SELECT that decodes nothing", run: replay},
+		{Name: "replay-busy", About: "commands at 2,000 events/s while all read models are rebuilt; against the same without", run: replayBusy},
 	}
 }
 
@@ -53,7 +60,7 @@ type Options struct {
 	// Dir is where private servers keep their data while they run; it should be on a disk, not in memory. Empty: TMPDIR or
 	// /var/tmp.
 	Dir string
-	// Duration is how long a bench measures that does not end by itself; 0 means 15 s.
+	// Duration is how long a bench measures that does not end by itself; 0 means 15 s, for overload 60 s.
 	Duration time.Duration
 	// Progress is told what happens; nil: nobody is.
 	Progress io.Writer
@@ -71,6 +78,9 @@ func (e *UnknownBenchError) Error() string {
 	}
 	return fmt.Sprintf("there is no bench %q; there are %s", e.Name, strings.Join(known, ", "))
 }
+
+// defaultDuration is how long a bench measures that does not end by itself.
+const defaultDuration = 15 * time.Second
 
 // minDuration leaves rounds in which something can be seen.
 const minDuration = time.Second
@@ -95,9 +105,6 @@ func (o Options) Check() error {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Duration == 0 {
-		o.Duration = 15 * time.Second
-	}
 	if o.Progress == nil {
 		o.Progress = io.Discard
 	}
@@ -123,6 +130,7 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 			continue
 		}
 		l.say("%s: %s%s", b.Name, b.About, busyness())
+		l.Duration = cmp.Or(o.Duration, b.length, defaultDuration)
 		began := time.Now()
 		figures, err := b.run(ctx, l)
 		report.Figures = append(report.Figures, figures...)

@@ -111,9 +111,9 @@ func asking(name, host, uri, header string, length int) (s side, stop func() err
 			if err != nil {
 				return err
 			}
-			connections[caller] = &connection{conn, bufio.NewReaderSize(conn, 32<<10)}
+			connections[caller] = newConnection(conn)
 		}
-		return connections[caller].exchange(request, length)
+		return connections[caller].expect(request, length)
 	}}
 	return s, func() (err error) {
 		for _, c := range connections {
@@ -122,38 +122,6 @@ func asking(name, host, uri, header string, length int) (s side, stop func() err
 			}
 		}
 		return err
-	}
-}
-
-// connection is one that is kept open.
-type connection struct {
-	net.Conn
-	from *bufio.Reader
-}
-
-// exchange sends a request and reads its answer, which has to have a length.
-func (c *connection) exchange(request []byte, length int) error {
-	if err := c.SetDeadline(time.Now().Add(stopTimeout)); err != nil {
-		return err
-	}
-	if _, err := c.Write(request); err != nil {
-		return err
-	}
-	for first := true; ; first = false {
-		line, err := c.from.ReadSlice('\n')
-		if err != nil {
-			return err
-		}
-		name, value, _ := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte(": "))
-		switch {
-		case first && !bytes.HasPrefix(line, []byte("HTTP/1.1 200 ")):
-			return fmt.Errorf("the answer begins with %q", line)
-		case len(name) == 0:
-			_, err := c.from.Discard(length)
-			return err
-		case string(name) == "Content-Length" && string(value) != strconv.Itoa(length):
-			return fmt.Errorf("the answer has %s bytes instead of %d", value, length)
-		}
 	}
 }
 

@@ -27,14 +27,29 @@ type memoryWatch struct {
 const memoryInterval = 100 * time.Millisecond
 
 func watchMemory(ctx context.Context, pid int) *memoryWatch {
+	return watch(func() (float64, error) {
+		_, peak, err := residentMemory(ctx, pid)
+		return peak, err
+	})
+}
+
+// watchResident follows it without what was before.
+func watchResident(ctx context.Context, pid int) *memoryWatch {
+	return watch(func() (float64, error) {
+		now, _, err := residentMemory(ctx, pid)
+		return now, err
+	})
+}
+
+func watch(look func() (float64, error)) *memoryWatch {
 	w := &memoryWatch{quit: make(chan struct{})}
 	w.done.Go(func() {
 		tick := time.NewTicker(memoryInterval)
 		defer tick.Stop()
 		for {
-			if _, peak, err := residentMemory(ctx, pid); err == nil { // it fails once the process has ended
+			if size, err := look(); err == nil { // it fails once the process has ended
 				w.mu.Lock()
-				w.high = max(w.high, peak)
+				w.high = max(w.high, size)
 				w.mu.Unlock()
 			}
 			select {

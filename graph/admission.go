@@ -24,6 +24,18 @@ func (h *Handler) limit(ctx context.Context, c Client, mutation bool, answer htt
 	return nil
 }
 
+// refuse says why a request is refused before anything of it is understood, nil if it is not.
+func (h *Handler) refuse(r *http.Request, raw []byte) *Error {
+	if h.options.Refuse == nil {
+		return nil
+	}
+	op, known := h.glances.glance(r, raw)
+	if !known {
+		return nil
+	}
+	return h.options.Refuse(op)
+}
+
 // admit lets an operation in, or says why it may not run now. One that it lets in has to leave.
 func (h *Handler) admit(p *prepared) *Error {
 	streams := p.op.Operation.Operation == ast.Subscription

@@ -2,6 +2,7 @@ package graph_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -85,6 +87,55 @@ func TestRelease(t *testing.T) {
 	}
 	if len(all) > 0 {
 		t.Errorf("%d operations more were admitted", len(all))
+	}
+}
+
+// TestRefuse checks that a request whose document is known is refused before it is understood, and that nobody else is.
+func TestRefuse(t *testing.T) {
+	s := newShop(t)
+	admit, all := admitAll(t)
+	var full atomic.Bool
+	_, base := face(t, s, graph.Options{Admit: admit, Refuse: func(op graph.Operation) *graph.Error {
+		if full.Load() && slices.Equal(op.Fields, []string{"cart"}) {
+			return &graph.Error{Code: graph.Overloaded, Message: "full", RetryAfter: time.Second}
+		}
+		return nil
+	}})
+	const cart, two = `query($id: ID!) { cart(id: $id) { id } }`, `query a { cart(id: "x") { id } } query b { products { totalCount } }`
+	body := func(query string, more string) string { return fmt.Sprintf(`{%s "query" : %q}`, more, query) }
+	persisted := fmt.Sprintf(`{"variables": {"id": "x"}, "extensions": {"persistedQuery": {"version": 1, "sha256Hash": "%x"}}}`, sha256.Sum256([]byte(cart)))
+	known := strings.TrimSuffix(persisted, "}") + fmt.Sprintf(`, "query": %q}`, cart)
+	for _, text := range []string{
+		body(cart, `"variables": {"id": "x"},`), known, persisted, body(two, `"operationName": "a",`), body(`{ products { totalCount } }`, ""),
+	} {
+		send(t, http.MethodPost, base+graph.Path, text).must(t)
+		within(t, "what is not refused", all)
+	}
+	full.Store(true)
+	for name, c := range map[string]struct {
+		body    string
+		refused bool
+	}{
+		"the same":                        {body(cart, `"variables": {"id": "x"},`), true},
+		"other variables":                 {body(cart, `"variables": {"id": "\"query\""},`), true},
+		"by its hash":                     {persisted, true},
+		"another document":                {body(`{ cart(id: "x") { id } }`, ""), false},
+		"a document that is not refused":  {body(`{ products { totalCount } }`, ""), false},
+		"one of two operations":           {body(two, `"operationName": "a",`), false},
+		"a variable that is called query": {body(cart, `"variables": {"id": "x", "query": "shoes"},`), false},
+	} {
+		a := send(t, http.MethodPost, base+graph.Path, c.body)
+		if !c.refused {
+			a.must(t)
+			within(t, name, all)
+			continue
+		}
+		if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") != "1" || a.wrong(t) != "OVERLOADED: full" {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+	}
+	if len(all) > 0 {
+		t.Errorf("%d operations were admitted that had been refused", len(all))
 	}
 }
 

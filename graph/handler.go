@@ -49,6 +49,9 @@ type Options struct {
 	// Unavailable is answered with 503 and Retry-After. What it admits is released exactly once: when the operation has been answered, or a
 	// subscription for the first time.
 	Admit func(ctx context.Context, op Operation) (Release, error)
+	// Refuse, if not nil, is asked about an operation before its request is understood, if one with the same document has been before. What
+	// it returns is answered as by Admit, and costs next to nothing; nil leaves the decision to Admit.
+	Refuse func(op Operation) *Error
 	// MaxSubscriptions is how many subscriptions run at a time, over all connections; 0 means 10,000.
 	MaxSubscriptions int
 	// Cache keeps whole answers to public queries; nil: each is read anew.
@@ -106,6 +109,7 @@ type Handler struct {
 	// documents are those that were valid, by their text.
 	documents *lru.Cache[string, *document]
 	persisted *persisted
+	glances   glances
 	// cacheControl is what caches between are told of public answers.
 	cacheControl string
 	hub          *hub
@@ -116,6 +120,8 @@ type Handler struct {
 	draining  chan struct{}
 	drainOnce sync.Once
 	streams   sync.WaitGroup
+	// refused is what was answered to who was refused last.
+	refused atomic.Pointer[refusedWith]
 	// subscriptions counts those that run.
 	subscriptions atomic.Int64
 }
@@ -135,6 +141,9 @@ func NewHandler(d Deps, o Options) (*Handler, error) {
 	}
 	h := &Handler{deps: d, options: o, mux: http.NewServeMux(), documents: documents, draining: make(chan struct{})}
 	if h.persisted, err = newPersisted(o.Persisted); err != nil {
+		return nil, err
+	}
+	if h.glances, err = newGlances(); err != nil {
 		return nil, err
 	}
 	h.cacheControl = cacheControl(o.MaxAge, o.Stale)

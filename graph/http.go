@@ -59,6 +59,10 @@ func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 	}
 	var in request
 	if err == nil {
+		if refused := h.refuse(r, raw); refused != nil {
+			h.answerRefused(w, want, refused)
+			return
+		}
 		in, err = parse(r, raw)
 	}
 	var bad *malformed
@@ -76,6 +80,7 @@ func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 	if denied != nil {
 		errs = gqlerror.List{coded(denied.Code, denied.Message)}
 	} else if p, errs = h.prepare(r.Context(), id, in); errs == nil {
+		h.glances.remember(r, raw, p)
 		mutation := p.op.Operation.Operation == ast.Mutation
 		if in.readOnly && mutation {
 			w.Header().Set("Allow", http.MethodPost)
@@ -190,7 +195,24 @@ func (h *Handler) answerRefused(w http.ResponseWriter, want media, err *Error) {
 		return
 	}
 	w.Header().Set("Retry-After", seconds(err.RetryAfter))
-	h.write(w, plain(want), status, &graphql.Response{Errors: gqlerror.List{coded(err.Code, err.Message)}})
+	h.metrics.errors.WithLabelValues(string(err.Code)).Inc()
+	h.writeBody(w, plain(want), status, h.refusalBody(err))
+}
+
+// refusalBody returns what is written to those whom an error refuses. In a crowd that is the same error over and over.
+func (h *Handler) refusalBody(err *Error) []byte {
+	if last := h.refused.Load(); last != nil && last.err == err {
+		return last.body
+	}
+	last := &refusedWith{err, encoded(&graphql.Response{Errors: gqlerror.List{coded(err.Code, err.Message)}})}
+	h.refused.Store(last)
+	return last.body
+}
+
+// refusedWith is an error and what clients read of it.
+type refusedWith struct {
+	err  *Error
+	body []byte
 }
 
 func (h *Handler) answerMalformed(w http.ResponseWriter, want media, bad *malformed) {
@@ -228,9 +250,14 @@ func (h *Handler) writeBody(w http.ResponseWriter, want media, status int, body 
 	_, _ = w.Write(body) // a client that has gone needs no answer
 }
 
-// encode counts a response's errors and writes it as JSON. The data is JSON already, so that it is not gone through again.
+// encode counts a response's errors and writes it as JSON.
 func (h *Handler) encode(r *graphql.Response) []byte {
 	h.metrics.answered(r)
+	return encoded(r)
+}
+
+// encoded writes a response as JSON. The data is JSON already, so that it is not gone through again.
+func encoded(r *graphql.Response) []byte {
 	var b bytes.Buffer
 	b.Grow(len(r.Data) + 64)
 	b.WriteByte('{')

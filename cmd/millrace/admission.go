@@ -38,7 +38,8 @@ const (
 	// initialConcurrency is where the limit begins. It is far more than the processors can do at once, because mutations mostly wait for
 	// the disk, together: the writer commits what it has in one batch.
 	initialConcurrency = 64
-	// leastConcurrency is what the limit does not go below: enough for the writer to have batches.
+	// leastConcurrency is what the limit does not go below: enough for the writer to have batches. With half of it a flash sale takes
+	// twice as long.
 	leastConcurrency = 32
 )
 
@@ -51,12 +52,13 @@ const (
 )
 
 // priorities are what an api process does, the most urgent first. Who buys waits longest before being refused; who browses notices a wait,
-// and tries again. Reads get no more than a part of the limit, so that a read model that hangs cannot keep anybody from buying.
+// and tries again. Reads get no more than a part of the limit: more of them at once
+// only make each other late, and a read model that hangs cannot keep anybody from buying.
 var priorities = []admission.Class{
 	buying:    {Name: "checkout", Share: 1, Queue: 128, Wait: time.Second},
 	changing:  {Name: "cart", Share: 0.9, Queue: 128, Wait: time.Second},
-	browsing:  {Name: "browse", Share: 0.6, Queue: 64, Wait: 250 * time.Millisecond},
-	reporting: {Name: "report", Share: 0.1, Queue: 8, Wait: 250 * time.Millisecond},
+	browsing:  {Name: "browse", Share: 0.25, Queue: 32, Wait: 100 * time.Millisecond},
+	reporting: {Name: "report", Share: 0.1, Queue: 4, Wait: 100 * time.Millisecond},
 }
 
 // fieldPriorities are those of root fields. A mutation that is not here counts as changing, anything else as browsing.
@@ -113,5 +115,18 @@ func admit(limiter *admission.Limiter, writer *postgres.Writer) func(context.Con
 			return nil, err
 		}
 		return slot.Release, nil
+	}
+}
+
+// refuse refuses what would have to be refused if it were understood.
+func refuse(limiter *admission.Limiter, writer *postgres.Writer) func(graph.Operation) *graph.Error {
+	return func(op graph.Operation) *graph.Error {
+		switch {
+		case op.Kind == "mutation" && writer.Down() != nil:
+			return errLogAway
+		case limiter.Refuse(priority(op)):
+			return errBusy
+		}
+		return nil
 	}
 }

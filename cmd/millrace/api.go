@@ -95,7 +95,7 @@ func (f apiFlags) serve(ctx context.Context, s *shop, side *writeSide, models *p
 		Log: s.log, Feed: s.feed, Vault: side.vault,
 	}, graph.Options{
 		StaffToken: f.StaffToken, Introspection: f.Introspection, GraphiQL: f.Introspection, Origins: origins, Logger: s.logger, Metrics: s.registry,
-		Limit: limits.limit, Admit: admit(limiter, side.writer), MaxSubscriptions: f.MaxSubscriptions,
+		Limit: limits.limit, Admit: admit(limiter, side.writer), Refuse: refuse(limiter, side.writer), MaxSubscriptions: f.MaxSubscriptions,
 		Cache: cache, MaxAge: f.CacheMaxAge, Stale: f.CacheStale, Persisted: documents,
 	})
 	if err != nil {

@@ -14,10 +14,10 @@ import (
 
 // benchCommand measures.
 type benchCommand struct {
-	Name       []string      `arg:"" optional:"" help:"Benches to run: append-cold, append-hot, workers, idle-memory, browse, visible, live, flash-sale, import, replay, replay-busy (default: all)."`
+	Name       []string      `arg:"" optional:"" help:"Benches to run: append-cold, append-hot, workers, idle-memory, browse, visible, live, flash-sale, overload, import, replay, replay-busy (default: all)."`
 	JSON       bool          `help:"Print JSON: an object a figure."`
 	File       string        `env:"MILLRACE_BENCH_FILE" placeholder:"CSV" help:"What to import, CSV or gzipped CSV; - for the day that is shipped (default: the whole data set where it lies beside the checkout)."`
-	Duration   time.Duration `default:"15s" help:"How long a bench measures that does not end by itself."`
+	Duration   time.Duration `placeholder:"15s" help:"How long a bench measures that does not end by itself (default: 15s, for overload 60s)."`
 	Postgres   string        `env:"MILLRACE_BENCH_POSTGRES" placeholder:"URL" help:"Append to this PostgreSQL server instead of a private one; databases are made there and dropped."`
 	Dir        string        `type:"existingdir" placeholder:"DIR" help:"Where private servers keep their data while they run: a disk, not memory (default: TMPDIR, else /var/tmp)."`
 	CPUProfile string        `name:"cpuprofile" placeholder:"FILE" help:"Write a CPU profile of this process, for go tool pprof."`

@@ -18,7 +18,7 @@ import (
 // buys notices nothing.
 func TestBuyingGoesFirst(t *testing.T) {
 	t.Parallel()
-	const browsers, buyers = 100, 12 // the queue of those who browse has 64 places
+	const browsers, buyers = 100, 12 // the queue of those who browse has 32 places
 	e := stacktest.New(t)
 	env := []string{
 		"MILLRACE_DATABASE_URL=" + e.DatabaseURL, "MILLRACE_REPLICA_URLS=" + strings.Join(e.ReplicaURLs, ","),

@@ -25,7 +25,7 @@ type Class struct {
 	// Share is the part of the limit, above 0 and at most 1, that this class and all the less urgent ones may hold together. Where it is
 	// below 1, they cannot fill the process with work that is stuck.
 	Share float64
-	// Queue is how many may wait for a slot; 0 for none. A queue is for bursts: while the class has to refuse work it has an eighth of it,
+	// Queue is how many may wait for a slot; 0 for none. A queue is for bursts: while the class has to refuse work it has one place in 16,
 	// since one that never empties gains nothing and makes everybody late.
 	Queue int
 	// Wait is how long they wait at most.
@@ -61,11 +61,18 @@ func (o Options) check() error {
 const (
 	// headroom is how far the limit may be above what was in flight at once: a limit that nothing comes near to tells nothing.
 	headroom = 5
+	// window is how often the limit moves, by one or two, if there were windowSamples to go by, and slowWindow how seldom at least: quick
+	// enough for a crowd that comes at once.
+	window        = 250 * time.Millisecond
+	slowWindow    = 10 * time.Second
+	windowSamples = 25
+	// remembered is of how many windows the limiter remembers how long work took. It must not get used to a crowd while that lasts.
+	remembered = 1200
 	// fairTurn says that one free slot in so many goes to who has waited longest, however urgent others are: no class starves.
 	fairTurn = 8
 	// crowded is for how long a class counts as overloaded after it refused one, and standing the part of its queue that it has then.
 	crowded  = time.Second
-	standing = 8
+	standing = 16
 )
 
 // Limiter lets work in. The zero Limiter is not usable; see New.
@@ -103,6 +110,8 @@ func New(o Options) (*Limiter, error) {
 	}
 	l := &Limiter{adaptive: adaptivelimiter.NewBuilder[any]().
 		WithLimits(uint(o.Min), uint(o.Max), uint(o.Initial)).
+		WithRecentWindow(window, slowWindow, windowSamples).
+		WithBaselineWindow(remembered).
 		// A quiet night must not take away what the morning's crowd needs: an idle limiter stays at its initial limit.
 		WithMaxLimitFunc(func(inFlight int) float64 { return float64(max(o.Initial, headroom*inFlight)) }).
 		Build()}
@@ -145,6 +154,22 @@ func (l *Limiter) Acquire(ctx context.Context, class int) (*Slot, error) {
 		l.metrics.refused.WithLabelValues(c.Name, "waited").Inc()
 	}
 	return nil, err
+}
+
+// Refuse reports whether there is no room for work of a class, neither at work nor in its queue, so that Acquire would refuse it at once. It
+// counts that work as refused.
+func (l *Limiter) Refuse(class int) bool {
+	c := l.classes[class]
+	l.mu.Lock()
+	full := c.waiting.Len() > 0 && c.waiting.Len() >= c.queue()
+	if full {
+		c.refused = time.Now()
+	}
+	l.mu.Unlock()
+	if full {
+		l.metrics.refused.WithLabelValues(c.Name, "full").Inc()
+	}
+	return full
 }
 
 func wait(ctx context.Context, ready <-chan struct{}, most time.Duration) error {

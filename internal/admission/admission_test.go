@@ -138,6 +138,30 @@ func TestWait(t *testing.T) {
 	})
 }
 
+// TestRefuse checks that what would be refused at once is known before, and nothing else.
+func TestRefuse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limiter(t, 1, admission.Class{Name: "urgent", Share: 1, Queue: 1, Wait: time.Second}, admission.Class{Name: "normal", Share: 1, Queue: 1, Wait: time.Second})
+		if l.Refuse(0) || l.Refuse(1) {
+			t.Error("work was refused by who has nothing to do")
+		}
+		taken := acquire(t, l, 0)
+		if l.Refuse(1) {
+			t.Error("work was refused that could have waited")
+		}
+		a := &arrivals{t: t, l: l}
+		a.arrive("first", 1)
+		if !l.Refuse(1) || l.Refuse(0) {
+			t.Error("the class whose queue is full was not refused, or another was")
+		}
+		taken.Release(true)
+		a.wg.Wait()
+		if l.Refuse(1) {
+			t.Error("work was refused after the queue had gone")
+		}
+	})
+}
+
 // TestShare checks that what is less urgent leaves room for what is more.
 func TestShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
