@@ -61,15 +61,16 @@ const (
 // answers is where the apis of a shop share answers. Another release may answer otherwise.
 func (s *shop) answers() (*slots.Table, error) {
 	return slots.New(slots.Options{
-		Redis: s.redis, Info: s.log.Info(), Name: "answers-" + release(), Bytes: sharedBytes, ValueBytes: sharedAnswer,
-		TTL: responsecache.DefaultMaxAge, Logger: s.logger,
+		Redis: s.redis, Info: s.log.Info(), Name: "answers", Variant: "-" + release(), Bytes: sharedBytes, ValueBytes: sharedAnswer,
+		TTL: responsecache.DefaultMaxAge, Logger: s.logger, Metrics: s.registry,
 	})
 }
 
 // documents is where they share persisted documents.
 func (s *shop) documents() (*slots.Table, error) {
 	return slots.New(slots.Options{
-		Redis: s.redis, Info: s.log.Info(), Name: "documents", Bytes: sharedBytes, ValueBytes: sharedDocument, TTL: documentLife, Logger: s.logger,
+		Redis: s.redis, Info: s.log.Info(), Name: "persisted", Bytes: sharedBytes, ValueBytes: sharedDocument, TTL: documentLife,
+		Logger: s.logger, Metrics: s.registry,
 	})
 }
 
