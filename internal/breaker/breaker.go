@@ -50,8 +50,11 @@ func New(o Options) *Breaker {
 		circuit: circuitbreaker.NewBuilder[any]().WithFailureThreshold(cmp.Or(o.Failures, Failures)).WithSuccessThreshold(1).WithDelay(cmp.Or(o.Pause, Pause)).
 			OnStateChanged(func(e circuitbreaker.StateChangedEvent) {
 				m.Changed(e.NewState)
-				level := slog.LevelWarn
-				if e.NewState != circuitbreaker.OpenState {
+				level := slog.LevelDebug // an attempt, and its failure
+				switch {
+				case e.OldState == circuitbreaker.ClosedState:
+					level = slog.LevelWarn
+				case e.NewState == circuitbreaker.ClosedState:
 					level = slog.LevelInfo
 				}
 				logger.Log(e.Context(), level, "a circuit breaker changed", "breaker", o.Name, "from", e.OldState.String(), "to", e.NewState.String())
@@ -69,6 +72,14 @@ func (b *Breaker) Allow() bool {
 	}
 	b.refused.Inc()
 	return false
+}
+
+// LeftAlone returns the breaker's name, for a list of what is not asked at present, and nothing while all calls are let through.
+func (b *Breaker) LeftAlone() []string {
+	if b.Closed() {
+		return nil
+	}
+	return []string{b.name}
 }
 
 // Closed reports whether all calls are let through.

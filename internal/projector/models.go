@@ -104,10 +104,13 @@ func (m *Models) Run(ctx context.Context) error {
 	}
 	ticker := time.NewTicker(refreshEvery)
 	defer ticker.Stop()
+	failing := false
 	for ctx.Err() == nil {
-		if err := errors.Join(m.documents.refresh(ctx), m.refreshEditions(ctx)); err != nil && ctx.Err() == nil {
+		err := errors.Join(m.documents.refresh(ctx), m.refreshEditions(ctx))
+		if err != nil && ctx.Err() == nil && !failing { // breakers tell how it goes on
 			m.o.Logger.WarnContext(ctx, "generations of read models not refreshed", "error", err)
 		}
+		failing = err != nil
 		select {
 		case <-ctx.Done():
 		case <-ticker.C:

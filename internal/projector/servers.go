@@ -76,14 +76,9 @@ func (s *server) busy() bool {
 func (m *Models) LeftAlone() []string {
 	var names []string
 	for _, s := range m.primaryFirst() {
-		if !s.breaker.Closed() {
-			names = append(names, s.name)
-		}
+		names = append(names, s.breaker.LeftAlone()...)
 	}
-	if b := m.documents.breaker; !b.Closed() {
-		names = append(names, b.Name())
-	}
-	return names
+	return append(names, m.documents.breaker.LeftAlone()...)
 }
 
 // inTurn returns the servers in the order in which to ask them: healthy replicas, beginning with another one each time, the

@@ -92,13 +92,8 @@ func New(o Options) (*Limiter, error) {
 	return l, nil
 }
 
-// LeftAlone names Redis while the process counts by itself; "" otherwise.
-func (l *Limiter) LeftAlone() string {
-	if l.breaker.Closed() {
-		return ""
-	}
-	return l.breaker.Name()
-}
+// LeftAlone names the limits while the process counts by itself, because Redis did not answer.
+func (l *Limiter) LeftAlone() []string { return l.breaker.LeftAlone() }
 
 // Limit is a rate under a name that metrics and keys have.
 type Limit struct {

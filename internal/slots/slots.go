@@ -99,13 +99,8 @@ func (t *Table) Put(ctx context.Context, key [KeyBytes]byte, value []byte) {
 	t.ended(ctx, t.o.Redis.Set(asking, t.place(key), append(key[:], value...), t.o.TTL).Err())
 }
 
-// LeftAlone names the table while Redis is not asked for it, because it did not answer; "" otherwise.
-func (t *Table) LeftAlone() string {
-	if t.breaker.Closed() {
-		return ""
-	}
-	return t.breaker.Name()
-}
+// LeftAlone names the table while Redis is not asked for it, because it did not answer.
+func (t *Table) LeftAlone() []string { return t.breaker.LeftAlone() }
 
 // ended tells the breaker how a call has ended.
 func (t *Table) ended(ctx context.Context, err error) {
