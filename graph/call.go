@@ -14,6 +14,7 @@ import (
 // call is what one operation knows beside its own document: who asks, what it has read, what it has done.
 type call struct {
 	staff       bool
+	mutation    bool
 	correlation string
 	// name is the operation's name or its root fields, for logs.
 	name string

@@ -70,8 +70,21 @@ var (
 	errBadToken   = problem(Unauthenticated, "the token in Authorization is not valid; leave the header out to be a guest")
 	errNoSchemeAs = problem(Unauthenticated, "Authorization must be Bearer <token>")
 	errKeyUsed    = problem(Conflict, "the idempotency key was used before for another request; nothing has happened")
-	errTimedOut   = problem(Unavailable, "the answer took too long")
 )
+
+const outcomeUnknown = "it is not known whether this has happened; look, or send it again with the same idempotency key"
+
+// tooLate tells that the operation's time is up, and what that means for what it was to change.
+func (c *call) tooLate() *gqlerror.Error {
+	switch {
+	case !c.mutation:
+		return coded(Unavailable, "the answer took too long; ask again")
+	case c.reached() > 0:
+		return coded(Unavailable, "this has happened, but the answer took too long; look, or send it again with the same idempotency key")
+	default:
+		return coded(Unavailable, outcomeUnknown)
+	}
+}
 
 // panicked is a panic of a resolver, already logged under the correlation id.
 type panicked struct{ correlation string }
@@ -125,11 +138,11 @@ func (h *Handler) translate(ctx context.Context, err error) *gqlerror.Error {
 		}
 		return coded(Stale, "what was asked for has fallen behind; ask again")
 	case errors.Is(err, es.ErrOutcomeUnknown):
-		return coded(Unavailable, "it is not known whether this has happened; look, or send it again with the same idempotency key")
+		return coded(Unavailable, outcomeUnknown)
 	case errors.Is(err, es.ErrUnavailable):
 		return coded(Unavailable, "the shop cannot take this now; nothing has happened, try again")
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return coded(errTimedOut.Code, errTimedOut.Message)
+		return callFrom(ctx).tooLate()
 	}
 	if broken := rule.All(err); len(broken) > 0 {
 		return coded(BadUserInput, sentence(broken))

@@ -63,7 +63,7 @@ type Options struct {
 	MaxAge time.Duration
 	// Stale is for how long others may show a public answer while they cannot get another.
 	Stale time.Duration
-	// Timeout bounds a query or mutation; 0 means 30 s.
+	// Timeout bounds a query or mutation, from when it has been read; 0 means 10 s. What it asks of servers is bounded by what is left of it.
 	Timeout time.Duration
 	// Logger is nil for slog.Default.
 	Logger *slog.Logger
@@ -132,7 +132,7 @@ func NewHandler(d Deps, o Options) (*Handler, error) {
 		return nil, err
 	}
 	o.Limits = o.Limits.withDefaults()
-	o.Timeout = cmp.Or(o.Timeout, 30*time.Second)
+	o.Timeout = cmp.Or(o.Timeout, 10*time.Second)
 	o.MaxSubscriptions = cmp.Or(o.MaxSubscriptions, 10_000)
 	o.Logger = cmp.Or(o.Logger, slog.Default())
 	documents, err := lru.New[string, *document](cachedDocuments)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
@@ -55,6 +56,9 @@ type prepared struct {
 	doc  *document
 	about
 
+	// deadline is when a query or a mutation has to have been answered.
+	deadline time.Time
+
 	// release gives back what the operation was admitted to, the first time that it is called; leave tells that it has ended.
 	release Release
 	leave   func()
@@ -91,6 +95,7 @@ func (h *Handler) prepare(ctx context.Context, id identity, in request) (p *prep
 			p, errs = nil, gqlerror.List{h.translate(ctx, h.recovered(ctx, cause))}
 		}
 	}()
+	deadline := time.Now().Add(h.options.Timeout)
 	position, err := wanted(in.header, in.extensions)
 	if err != nil {
 		return nil, gqlerror.List{h.translate(ctx, err)}
@@ -121,7 +126,7 @@ func (h *Handler) prepare(ctx context.Context, id identity, in request) (p *prep
 	if err != nil {
 		return nil, gqlerror.List{h.translate(ctx, err)}
 	}
-	c.keyed = in.key != ""
+	c.keyed, c.mutation = in.key != "", op.Operation == ast.Mutation
 	complexity, errs := h.options.Limits.check(op, variables, h.options.Introspection)
 	if errs != nil {
 		return nil, errs
@@ -129,7 +134,7 @@ func (h *Handler) prepare(ctx context.Context, id identity, in request) (p *prep
 	if op.Operation == ast.Subscription && !in.streaming {
 		return nil, badRequest("a subscription needs Accept: text/event-stream, or a WebSocket")
 	}
-	p = &prepared{ctx: ctx, call: c, doc: doc, about: describe(op, complexity, id)}
+	p = &prepared{ctx: ctx, deadline: deadline, call: c, doc: doc, about: describe(op, complexity, id)}
 	p.public = p.public && position == 0
 	c.name = p.label()
 	c.loaders.init(h.deps)

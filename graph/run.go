@@ -15,7 +15,7 @@ func (h *Handler) each(p *prepared, give func(*graphql.Response)) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	once := p.op.Operation.Operation != ast.Subscription
 	if once {
-		ctx, cancel = context.WithTimeout(p.ctx, h.options.Timeout)
+		ctx, cancel = context.WithDeadline(p.ctx, p.deadline)
 	}
 	defer p.call.background.Wait()
 	defer cancel()
@@ -30,7 +30,7 @@ func (h *Handler) each(p *prepared, give func(*graphql.Response)) {
 		r := responses(ctx)
 		switch {
 		case r == nil && once:
-			r = &graphql.Response{Errors: gqlerror.List{coded(errTimedOut.Code, errTimedOut.Message)}}
+			r = &graphql.Response{Errors: gqlerror.List{p.call.tooLate()}}
 		case r == nil:
 			if failure := p.call.failed(); failure != nil {
 				give(&graphql.Response{Errors: gqlerror.List{failure}})

@@ -8,17 +8,20 @@ import (
 
 	"github.com/millrace/millrace/graph"
 	"github.com/millrace/millrace/internal/admission"
-	"github.com/millrace/millrace/internal/postgres"
 )
 
 // admissionFlags bound what one api process has at work at a time.
 type admissionFlags struct {
-	MaxConcurrency   int `default:"256" env:"MILLRACE_MAX_CONCURRENCY" placeholder:"N" help:"Operations that may be at work at once, at most: the limit adapts below it."`
-	MaxSubscriptions int `default:"10000" env:"MILLRACE_MAX_SUBSCRIPTIONS" placeholder:"N" help:"Subscriptions that may run at once."`
-	MaxConnections   int `default:"10000" env:"MILLRACE_MAX_CONNECTIONS" placeholder:"N" help:"Connections that clients may have open at once."`
+	RequestTimeout   time.Duration `default:"10s" env:"MILLRACE_REQUEST_TIMEOUT" help:"How long a query or a mutation may take, from when it has been read; what it asks of servers has to fit."`
+	MaxConcurrency   int           `default:"256" env:"MILLRACE_MAX_CONCURRENCY" placeholder:"N" help:"Operations that may be at work at once, at most: the limit adapts below it."`
+	MaxSubscriptions int           `default:"10000" env:"MILLRACE_MAX_SUBSCRIPTIONS" placeholder:"N" help:"Subscriptions that may run at once."`
+	MaxConnections   int           `default:"10000" env:"MILLRACE_MAX_CONNECTIONS" placeholder:"N" help:"Connections that clients may have open at once."`
 }
 
 func (f admissionFlags) check() error {
+	if f.RequestTimeout <= 0 {
+		return usageError{fmt.Errorf("--request-timeout (MILLRACE_REQUEST_TIMEOUT) must be above zero, not %s", f.RequestTimeout)}
+	}
 	for _, s := range []struct {
 		name  string
 		value int
@@ -102,9 +105,9 @@ var (
 )
 
 // admit refuses, before anything of it runs, what there is no room for, and mutations while the log cannot take them.
-func admit(limiter *admission.Limiter, writer *postgres.Writer) func(context.Context, graph.Operation) (graph.Release, error) {
+func admit(limiter *admission.Limiter, side *writeSide) func(context.Context, graph.Operation) (graph.Release, error) {
 	return func(ctx context.Context, op graph.Operation) (graph.Release, error) {
-		if op.Kind == "mutation" && writer.Down() != nil {
+		if op.Kind == "mutation" && side.logAway() {
 			return nil, errLogAway
 		}
 		slot, err := limiter.Acquire(ctx, priority(op))
@@ -119,10 +122,10 @@ func admit(limiter *admission.Limiter, writer *postgres.Writer) func(context.Con
 }
 
 // refuse refuses what would have to be refused if it were understood.
-func refuse(limiter *admission.Limiter, writer *postgres.Writer) func(graph.Operation) *graph.Error {
+func refuse(limiter *admission.Limiter, side *writeSide) func(graph.Operation) *graph.Error {
 	return func(op graph.Operation) *graph.Error {
 		switch {
-		case op.Kind == "mutation" && writer.Down() != nil:
+		case op.Kind == "mutation" && side.logAway():
 			return errLogAway
 		case limiter.Refuse(priority(op)):
 			return errBusy

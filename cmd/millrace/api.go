@@ -54,10 +54,7 @@ func (c *apiCommand) Run(ctx context.Context, out *console) (err error) {
 	if err != nil {
 		return err
 	}
-	models, err := s.models()
-	if err != nil {
-		return err
-	}
+	models := s.models()
 	return c.apiFlags.serve(ctx, s, side, models, c.drainFlags, c.OpsAddr, func(addr net.Addr) error {
 		out.log.Info("api runs", "graphql", "http://"+addr.String()+graph.Path)
 		return nil
@@ -89,13 +86,14 @@ func (f apiFlags) serve(ctx context.Context, s *shop, side *writeSide, models *p
 	if err != nil {
 		return err
 	}
+	log := guardedReader{s.log.On(s.readPool), s.newGuard("log")}
 	handler, err := graph.NewHandler(graph.Deps{
-		Commands: side.app, Catalogue: catalogue.New(models), Stock: stock.New(models), Carts: carts.New(models, commands.Carts, s.log),
+		Commands: side.app, Catalogue: catalogue.New(models), Stock: stock.New(models), Carts: carts.New(models, commands.Carts, log),
 		Orders: orders.New(models), Sales: sales.New(models, s.log.Info().TimeZone), Projections: models,
-		Log: s.log, Feed: s.feed, Vault: side.vault,
+		Log: log, Feed: s.feed, Vault: side.vault,
 	}, graph.Options{
 		StaffToken: f.StaffToken, Introspection: f.Introspection, GraphiQL: f.Introspection, Origins: origins, Logger: s.logger, Metrics: s.registry,
-		Limit: limits.limit, Admit: admit(limiter, side.writer), Refuse: refuse(limiter, side.writer), MaxSubscriptions: f.MaxSubscriptions,
+		Limit: limits.limit, Admit: admit(limiter, side), Refuse: refuse(limiter, side), Timeout: f.RequestTimeout, MaxSubscriptions: f.MaxSubscriptions,
 		Cache: cache, MaxAge: f.CacheMaxAge, Stale: f.CacheStale, Persisted: documents,
 	})
 	if err != nil {

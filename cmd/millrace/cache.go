@@ -60,17 +60,26 @@ const (
 
 // answers is where the apis of a shop share answers. Another release may answer otherwise.
 func (s *shop) answers() (*slots.Table, error) {
-	return slots.New(slots.Options{
-		Redis: s.redis, Info: s.log.Info(), Name: "answers-" + release(), Bytes: sharedBytes, ValueBytes: sharedAnswer,
-		TTL: responsecache.DefaultMaxAge, Logger: s.logger,
+	return s.table(slots.Options{
+		Name: "answers", Variant: "-" + release(), Bytes: sharedBytes, ValueBytes: sharedAnswer, TTL: responsecache.DefaultMaxAge,
 	})
 }
 
 // documents is where they share persisted documents.
 func (s *shop) documents() (*slots.Table, error) {
-	return slots.New(slots.Options{
-		Redis: s.redis, Info: s.log.Info(), Name: "documents", Bytes: sharedBytes, ValueBytes: sharedDocument, TTL: documentLife, Logger: s.logger,
+	return s.table(slots.Options{
+		Name: "persisted", Bytes: sharedBytes, ValueBytes: sharedDocument, TTL: documentLife,
 	})
+}
+
+// table opens a table that the apis of the shop share.
+func (s *shop) table(o slots.Options) (*slots.Table, error) {
+	o.Redis, o.Info, o.Logger, o.Metrics = s.redis, s.log.Info(), s.logger, s.registry
+	t, err := slots.New(o)
+	if err == nil {
+		s.tellOf(t)
+	}
+	return t, err
 }
 
 // release tells builds apart: by their version and, where that is known, their commit, and by what their API offers.

@@ -133,7 +133,7 @@ func auditedShop(t *testing.T, e *stacktest.Env) audittest.Shop {
 	for _, url := range e.ReplicaURLs {
 		s.Replicas = append(s.Replicas, connect(t, url))
 	}
-	client, err := openRedis(e.RedisURL)
+	client, err := openRedis(e.RedisURL, redisConnections)
 	if err != nil {
 		t.Fatal(err)
 	}

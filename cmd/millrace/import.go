@@ -41,10 +41,7 @@ func (c *importOrdersCommand) Run(ctx context.Context, out *console) error {
 		if err != nil {
 			return err
 		}
-		models, err := s.models()
-		if err != nil {
-			return err
-		}
+		models := s.models()
 		result, err := s.importOrders(ctx, source, c.Rejected, side, models, out)
 		if file := (*onlineretail.FileError)(nil); errors.As(err, &file) {
 			return usageError{err}

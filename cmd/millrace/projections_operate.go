@@ -159,11 +159,7 @@ func (c *eventFlags) await(ctx context.Context, models *projector.Models) (proje
 // withModels runs a tool on the read models. A mistake of the operator's is told as one.
 func withModels(ctx context.Context, f serverFlags, out *console, do func(*projector.Models) error) error {
 	return withShop(ctx, f, out, func(s *shop) error {
-		models, err := s.models()
-		if err != nil {
-			return err
-		}
-		err = do(models)
+		err := do(s.models())
 		if mistake, ok := errors.AsType[*projector.OperatorError](err); ok {
 			return usageError{mistake}
 		}
@@ -173,15 +169,11 @@ func withModels(ctx context.Context, f serverFlags, out *console, do func(*proje
 
 // parked lists what is parked of the projections.
 func (s *shop) parked(ctx context.Context, projections []projector.Projection) ([]projector.ParkedEvent, error) {
-	models, err := s.models()
-	if err != nil {
-		return nil, err
-	}
 	names := make([]string, len(projections))
 	for i := range projections {
 		names[i] = projections[i].Name
 	}
-	return models.Parked(ctx, names...)
+	return s.reading.Parked(ctx, names...)
 }
 
 // tellParked says what read models go without.

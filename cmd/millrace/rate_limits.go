@@ -55,6 +55,9 @@ func (f clientFlags) newRateLimits(s *shop) (*rateLimits, error) {
 	l.limiter, err = ratelimit.New(ratelimit.Options{
 		Redis: s.limitRedis, Prefix: fmt.Sprintf("mr:%s:", s.log.Info().ID), Secret: key[:], Wait: f.RateLimitWait, Logger: s.logger, Metrics: s.registry,
 	})
+	if err == nil {
+		s.tellOf(l.limiter)
+	}
 	return l, err
 }
 

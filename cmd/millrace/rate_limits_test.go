@@ -108,6 +108,7 @@ func TestSettingsOfClients(t *testing.T) {
 		"MILLRACE_RATE_LIMIT_WAIT=0s":         "must be above zero, not 0s",
 		"MILLRACE_TRUSTED_PROXIES=proxy":      `"proxy" is not a network such as 10.0.0.0/8`,
 		"MILLRACE_FORWARDED_HEADER=X-Real-IP": `not in "X-Real-IP"`,
+		"MILLRACE_REQUEST_TIMEOUT=0s":         "must be above zero, not 0s",
 		"MILLRACE_MAX_CONCURRENCY=0":          "must be above zero, not 0",
 		"MILLRACE_MAX_SUBSCRIPTIONS=-1":       "must be above zero, not -1",
 	} {

@@ -75,7 +75,7 @@ func (c *replayCommand) Run(ctx context.Context, out *console) error {
 	return withShop(ctx, c.serverFlags, out, func(s *shop) error {
 		p := newRebuildProgress(out, doing)
 		return do(ctx, &replay{shop: s, out: out, progress: p, ReplayOptions: projector.ReplayOptions{
-			Pool: s.workPool, Redis: s.redis, Log: s.log, Codec: commands.Codec(), Info: s.log.Info(), Projections: projections,
+			Pool: s.workPool, Redis: s.workRedis, Log: s.log, Codec: commands.Codec(), Info: s.log.Info(), Projections: projections,
 			Logger: s.logger, Progress: p.show,
 		}})
 	})

@@ -61,7 +61,7 @@ func (c *workerCommand) Run(ctx context.Context, out *console) error {
 // and so it hands over at once where others drain first.
 func (s *shop) worker(ctx context.Context, projections []projector.Projection, helps bool) error {
 	w, err := projector.NewWorker(projector.WorkerOptions{
-		Pool: s.workPool, Redis: s.redis, Feed: s.feed, Log: s.log, Codec: commands.Codec(), Info: s.log.Info(),
+		Pool: s.workPool, Redis: s.workRedis, Feed: s.feed, Log: s.log, Codec: commands.Codec(), Info: s.log.Info(),
 		Projections: projections, Helps: helps, Logger: s.logger, Metrics: s.metrics,
 	})
 	if err != nil {
@@ -90,10 +90,7 @@ func (c *processCommand) Run(ctx context.Context, out *console) error {
 		if err != nil {
 			return err
 		}
-		models, err := s.models()
-		if err != nil {
-			return err
-		}
+		models := s.models()
 		return s.process(side, models)
 	})
 }

@@ -46,7 +46,8 @@ func (d drainFlags) role(ctx context.Context, f serverFlags, out *console, name 
 // health answers whether the process's parts work and, where there is more to it, whether ready says so.
 func (s *shop) health(ready func(context.Context) error) *web.Health {
 	return &web.Health{
-		Metrics: promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelWarn)}),
+		LeftAlone: s.leftAlone,
+		Metrics:   promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelWarn)}),
 		Ready: func(ctx context.Context) error {
 			select {
 			case <-s.failed():

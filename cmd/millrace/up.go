@@ -81,10 +81,7 @@ func (c *upCommand) serve(ctx context.Context, s *shop, out *console) error {
 	if err != nil {
 		return err
 	}
-	models, err := s.models()
-	if err != nil {
-		return err
-	}
+	models := s.models()
 	// For as long as the API is served. It takes no shares of rebuilds: a replay on this machine keeps its cores busy by itself, and a
 	// share folded in here would take them, and memory, from the API and the servers.
 	if err := s.worker(s.ctx, allProjections(), false); err != nil {

@@ -48,7 +48,7 @@ func (c *verifyCommand) Run(ctx context.Context, out *console) error {
 		}
 		bar := newBar(out.err, "comparing read models")
 		v.ReadModels, err = projector.Verify(ctx, projector.ReplayOptions{
-			Pool: s.workPool, Redis: s.redis, Log: s.log, Codec: commands.Codec(), Info: s.log.Info(), Projections: allProjections(),
+			Pool: s.workPool, Redis: s.workRedis, Log: s.log, Codec: commands.Codec(), Info: s.log.Info(), Projections: allProjections(),
 			Logger: s.logger, Progress: func(p projector.Progress) { bar.set(p.Position, p.Head) },
 		})
 		bar.done()

@@ -50,9 +50,10 @@ func figures(t *testing.T, addr string) map[string]float64 {
 	}
 	found := map[string]float64{}
 	for line := range strings.Lines(string(text)) {
-		name, value, ok := strings.Cut(strings.TrimSpace(line), " ")
-		if v, err := strconv.ParseFloat(value, 64); ok && err == nil {
-			found[name] = v
+		line = strings.TrimSpace(line)
+		end := strings.LastIndexByte(line, ' ') // labels may hold others
+		if v, err := strconv.ParseFloat(line[end+1:], 64); end > 0 && err == nil {
+			found[line[:end]] = v
 		}
 	}
 	return found

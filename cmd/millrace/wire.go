@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -69,7 +71,8 @@ type shop struct {
 	workPool    *pgxpool.Pool // projections, relay, processes
 	readPool    *pgxpool.Pool // reads that no replica could answer
 	replicas    []*pgxpool.Pool
-	redis       redis.UniversalClient
+	redis       redis.UniversalClient // reads of requests
+	workRedis   redis.UniversalClient // projections
 	limitRedis  redis.UniversalClient // rate limits: reads that wait for Redis do not hold them up
 	nats        *nats.Conn
 
@@ -80,12 +83,41 @@ type shop struct {
 	stop       context.CancelFunc
 	ctx        context.Context // ends when one of them has ended
 	metrics    *projector.Metrics
+	reading    *projector.Models // the reading side of the projections, which runs where a role asks for it
+
+	mu      sync.Mutex
+	telling []leaving
 }
 
+// leaving is a part that does without servers which do not answer.
+type leaving interface{ LeftAlone() []string }
+
+// tellOf has readiness name what a part does without.
+func (s *shop) tellOf(part leaving) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.telling = append(s.telling, part)
+}
+
+// leftAlone names what the process does without at present.
+func (s *shop) leftAlone() (names []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, part := range s.telling {
+		names = append(names, part.LeftAlone()...)
+	}
+	return names
+}
+
+// How many connections a process has at most to each server, by what they are for: what waits for the one holds up nothing of the others.
 const (
 	commandConnections = 8
 	workConnections    = 40
 	readConnections    = 16
+	replicaConnections = 32
+
+	redisConnections      = 32 // of each kind, to each server
+	redisLimitConnections = 16
 )
 
 // openShop connects to the servers and waits for their schema. What it starts runs until close, beyond ctx: a
@@ -112,16 +144,19 @@ func openShop(ctx context.Context, f serverFlags, logger *slog.Logger) (opened *
 		return nil, err
 	}
 	for _, url := range f.ReplicaURLs {
-		replica, err := openPool(url, 2*readConnections, "MILLRACE_REPLICA_URLS")
+		replica, err := openPool(url, replicaConnections, "MILLRACE_REPLICA_URLS")
 		if err != nil {
 			return nil, err
 		}
 		s.replicas = append(s.replicas, replica)
 	}
-	if s.redis, err = openRedis(f.RedisURL); err != nil {
+	if s.redis, err = openRedis(f.RedisURL, redisConnections); err != nil {
 		return nil, err
 	}
-	if s.limitRedis, err = openRedis(f.RedisURL); err != nil {
+	if s.workRedis, err = openRedis(f.RedisURL, redisConnections); err != nil {
+		return nil, err
+	}
+	if s.limitRedis, err = openRedis(f.RedisURL, redisLimitConnections); err != nil {
 		return nil, err
 	}
 	if f.NATSURL == "" {
@@ -148,11 +183,15 @@ func openShop(ctx context.Context, f serverFlags, logger *slog.Logger) (opened *
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	looking, err := s.newModels()
+	s.reading, err = projector.NewModels(projector.ModelsOptions{
+		Primary: s.readPool, Replicas: s.replicas, Redis: s.redis, Feed: s.feed, Info: s.log.Info(),
+		Projections: allProjections(), LagTarget: s.flags.LagTarget, Logger: s.logger, Metrics: s.metrics,
+	})
 	if err != nil {
 		return nil, err
 	}
-	s.registry.MustRegister(projector.NewLagCollector(looking))
+	s.tellOf(s.reading)
+	s.registry.MustRegister(projector.NewLagCollector(s.reading))
 	return s, nil
 }
 
@@ -176,7 +215,7 @@ func (s *shop) close() error {
 			pool.Close()
 		}
 	}
-	for _, client := range []redis.UniversalClient{s.redis, s.limitRedis} {
+	for _, client := range []redis.UniversalClient{s.redis, s.workRedis, s.limitRedis} {
 		if client != nil {
 			err = errors.Join(err, client.Close())
 		}
@@ -187,13 +226,18 @@ func (s *shop) close() error {
 	return err
 }
 
+// connectTimeout bounds the opening of a connection to PostgreSQL, login included.
+const connectTimeout = 3 * time.Second
+
 func openPool(url string, connections int32, setting string) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("%s: %w", setting, err)}
 	}
 	config.MaxConns = connections
-	config.ConnConfig.ConnectTimeout = 3 * time.Second
+	config.ConnConfig.ConnectTimeout = connectTimeout
+	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
+	config.ConnConfig.DialFunc = dialer.DialContext // a machine that is gone is noticed in half a minute, whoever waits for it
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	config.ConnConfig.RuntimeParams["application_name"] = "millrace"
 	pool, err := pgxpool.NewWithConfig(context.Background(), config)
@@ -203,7 +247,7 @@ func openPool(url string, connections int32, setting string) (*pgxpool.Pool, err
 	return pool, nil
 }
 
-func openRedis(urls string) (redis.UniversalClient, error) {
+func openRedis(urls string, connections int) (redis.UniversalClient, error) {
 	if urls == "" {
 		return nil, usageError{errors.New("MILLRACE_REDIS_URL is not set")}
 	}
@@ -221,7 +265,7 @@ func openRedis(urls string) (redis.UniversalClient, error) {
 	}
 	return redis.NewUniversalClient(&redis.UniversalOptions{
 		Addrs: addrs, Username: first.Username, Password: first.Password, DB: first.DB, TLSConfig: first.TLSConfig,
-		DialTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second, MaxRetries: 1,
+		PoolSize: connections, DialTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second, MaxRetries: 1,
 		ContextTimeoutEnabled: true, // a server that hangs must not cost more than the caller allows
 	}), nil
 }
@@ -259,22 +303,10 @@ func checkSettings(log es.Log, f shopFlags) error {
 	return nil
 }
 
-// newModels returns the reading side of the projections, which does not run yet: it can tell how they stand.
-func (s *shop) newModels() (*projector.Models, error) {
-	return projector.NewModels(projector.ModelsOptions{
-		Primary: s.readPool, Replicas: s.replicas, Redis: s.redis, Feed: s.feed, Info: s.log.Info(),
-		Projections: allProjections(), LagTarget: s.flags.LagTarget, Logger: s.logger, Metrics: s.metrics,
-	})
-}
-
-// models starts the reading side of the projections.
-func (s *shop) models() (*projector.Models, error) {
-	m, err := s.newModels()
-	if err != nil {
-		return nil, err
-	}
-	s.start(m.Run)
-	return m, nil
+// models starts the reading side of the projections. It is called once.
+func (s *shop) models() *projector.Models {
+	s.start(s.reading.Run)
+	return s.reading
 }
 
 // writeSide is what decides commands in this process.
@@ -282,7 +314,12 @@ type writeSide struct {
 	app    *commands.App
 	writer *postgres.Writer
 	vault  *vault.Vault
+	// guard is closed while the primary takes commands.
+	guard guard
 }
+
+// logAway reports whether the log takes no commands at present.
+func (w *writeSide) logAway() bool { return w.writer.Down() != nil || w.guard.Waits() }
 
 // writeSide starts the write side. Offer, if not nil, hands what was committed to a relay of this process.
 func (s *shop) writeSide(paymentDeadline time.Duration, offer func([]es.Event)) (*writeSide, error) {
@@ -293,19 +330,22 @@ func (s *shop) writeSide(paymentDeadline time.Duration, offer func([]es.Event)) 
 	if err != nil {
 		return nil, err
 	}
-	side := &writeSide{}
-	if side.vault, err = vault.New(vault.Options{Pool: s.commandPool, Secret: secret}); err != nil {
+	side := &writeSide{guard: s.newGuard("commands")}
+	if side.vault, err = vault.New(vault.Options{Pool: s.commandPool, OpenPool: s.readPool, Secret: secret}); err != nil {
 		return nil, err
 	}
 	if offer == nil {
-		offer = func(events []es.Event) { relay.Poke(s.nats, events[len(events)-1].Position) }
+		poker := relay.NewPoker(s.nats) // a NATS that takes nothing must not hold up commands
+		s.start(poker.Run)
+		offer = func(events []es.Event) { poker.Poke(events[len(events)-1].Position) }
 	}
 	side.writer = postgres.NewWriter(s.log.On(s.commandPool), postgres.WriterOptions{
 		Categories: commands.Categories(), Log: s.logger, OnAppend: offer, KeepKeys: s.flags.IdempotencyKept, Metrics: s.registry,
 	})
 	s.start(side.writer.Run)
 	side.app, err = commands.New(commands.Dependencies{
-		Executor: side.writer, Reader: s.log, Vault: side.vault, Secret: secret,
+		Executor: guardedExecutor{side.writer, side.guard}, Reader: guardedReader{s.log.On(s.commandPool), side.guard},
+		Vault: guardedVault{side.vault, side.guard}, Secret: secret,
 		Currency: money.Currency(s.log.Info().Currency), PaymentDeadline: paymentDeadline,
 	})
 	return side, err

@@ -33,7 +33,7 @@ var rules = []rule{
 	{room: "domain", standard: true},
 	{room: "commands", may: []string{"domain", "internal/es"}, never: []string{postgresDriver, redisDriver, natsDriver, migrateDriver}},
 	{room: "projections", may: []string{"domain", "internal/es", "internal/projector"}, never: []string{redisDriver, natsDriver, migrateDriver}},
-	{room: "processes", may: []string{"domain", "commands", "internal/es", "internal/projector"}, never: []string{redisDriver, natsDriver, migrateDriver}},
+	{room: "processes", may: []string{"domain", "commands", "internal/breaker", "internal/es", "internal/projector"}, never: []string{redisDriver, natsDriver, migrateDriver}},
 	{
 		room: "graph", may: []string{"domain", "commands", "projections", "processes", "internal/es", "internal/projector", "internal/responsecache"},
 		never: []string{postgresDriver, redisDriver, natsDriver, migrateDriver},

@@ -135,7 +135,9 @@ func (f *Feed) Ready() <-chan struct{} { return f.ready }
 func (f *Feed) start(ctx context.Context) error {
 	retry := newBackoff(50*time.Millisecond, 2*time.Second)
 	for {
-		head, ends, err := f.log.PartitionEnds(ctx)
+		asking, cancel := context.WithTimeout(ctx, queryTimeout)
+		head, ends, err := f.log.PartitionEnds(asking)
+		cancel()
 		if err == nil {
 			f.mu.Lock()
 			f.window.start(head, ends)

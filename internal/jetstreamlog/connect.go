@@ -8,6 +8,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
+// writeTimeout is how long NATS may take to accept what is written to it before the connection counts as lost.
+const writeTimeout = 5 * time.Second
+
 // Connect connects to NATS in the way that a process needs which outlives its NATS servers: it reconnects for
 // ever, and it starts also while no server can be reached. What goes wrong in the background is logged. The caller
 // closes the connection.
@@ -20,6 +23,7 @@ func Connect(url string, logger *slog.Logger, opts ...nats.Option) (*nats.Conn, 
 		nats.RetryOnFailedConnect(true),
 		nats.PingInterval(5 * time.Second),
 		nats.MaxPingsOutstanding(2),
+		nats.FlusherTimeout(writeTimeout), // a server that takes nothing holds up whoever publishes
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			subject := ""
 			if sub != nil {

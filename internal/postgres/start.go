@@ -34,6 +34,8 @@ func (w *Writer) start(ctx context.Context) error {
 
 // restart forgets all that the writer knows and reads where the log ends.
 func (w *Writer) restart(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
+	defer cancel()
 	head, ends, err := w.log.PartitionEnds(ctx)
 	if err != nil {
 		return err
@@ -72,15 +74,27 @@ func (w *Writer) keepRanges(ctx context.Context) error {
 			w.o.Log.Warn("no range of positions could be added ahead of the head", "error", err)
 			continue
 		}
-		if _, err := w.log.pool.Exec(ctx, `SELECT close_event_ranges() WHERE EXISTS
-			(SELECT FROM event_ranges WHERE NOT closed AND last_position < $1)`, w.Head()); err != nil && ctx.Err() == nil {
+		if err := w.closeRanges(ctx); err != nil && ctx.Err() == nil {
 			w.o.Log.Warn("ranges of positions could not be closed", "error", err)
 		}
 	}
 }
 
+// rangeTimeout bounds work on ranges. Closing one goes through all of its events.
+const rangeTimeout = time.Minute
+
+func (w *Writer) closeRanges(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, rangeTimeout)
+	defer cancel()
+	_, err := w.log.pool.Exec(ctx, `SELECT close_event_ranges() WHERE EXISTS
+		(SELECT FROM event_ranges WHERE NOT closed AND last_position < $1)`, w.Head())
+	return err
+}
+
 // addRangeAhead adds a range when the head is in the last half of the last one.
 func (w *Writer) addRangeAhead(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, rangeTimeout)
+	defer cancel()
 	if _, err := w.log.pool.Exec(ctx, `SELECT add_event_range()
 		WHERE $1 > (SELECT max(last_position) - (max(last_position) - max(first_position)) / 2 FROM event_ranges)`, w.Head()); err != nil {
 		return fmt.Errorf("postgres: adding a range: %w", err)
@@ -90,6 +104,8 @@ func (w *Writer) addRangeAhead(ctx context.Context) error {
 
 // addRange adds a range now: the append has found none for its rows.
 func (w *Writer) addRange(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
+	defer cancel()
 	if _, err := w.log.pool.Exec(ctx, `SELECT add_event_range()`); err != nil {
 		return fmt.Errorf("postgres: adding a range: %w", err)
 	}

@@ -18,12 +18,14 @@ type Metrics struct {
 	owned        *prometheus.GaugeVec
 	waits        *prometheus.HistogramVec
 	stales       *prometheus.CounterVec
+	registerer   prometheus.Registerer // of what is counted elsewhere
 }
 
 // NewMetrics registers the figures.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	store := []string{"projection", "store"}
 	m := &Metrics{
+		registerer: r,
 		batchEvents: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "millrace_projection_batch_events", Help: "Events in a batch that was folded.",
 			Buckets: prometheus.ExponentialBuckets(1, 4, 8),

@@ -79,10 +79,10 @@ func NewModels(o ModelsOptions) (*Models, error) {
 	}
 	m := &Models{
 		o: o, byName: make(map[string]*Projection), filters: make(map[string]*filter), names: make(map[string]*schemaNames),
-		primary: &server{pool: o.Primary, name: "primary"},
 	}
+	m.primary = m.newServer("primary", o.Primary)
 	for i, pool := range o.Replicas {
-		m.replicas = append(m.replicas, &server{pool: pool, name: fmt.Sprintf("replica %d", i+1)})
+		m.replicas = append(m.replicas, m.newServer(fmt.Sprintf("replica %d", i+1), pool))
 	}
 	for i := range o.Projections {
 		m.byName[o.Projections[i].Name] = &o.Projections[i]
@@ -104,10 +104,13 @@ func (m *Models) Run(ctx context.Context) error {
 	}
 	ticker := time.NewTicker(refreshEvery)
 	defer ticker.Stop()
+	failing := false
 	for ctx.Err() == nil {
-		if err := errors.Join(m.documents.refresh(ctx), m.refreshEditions(ctx)); err != nil && ctx.Err() == nil {
+		err := errors.Join(m.documents.refresh(ctx), m.refreshEditions(ctx))
+		if err != nil && ctx.Err() == nil && !failing { // breakers tell how it goes on
 			m.o.Logger.WarnContext(ctx, "generations of read models not refreshed", "error", err)
 		}
+		failing = err != nil
 		select {
 		case <-ctx.Done():
 		case <-ticker.C:
@@ -121,7 +124,12 @@ func (m *Models) Run(ctx context.Context) error {
 func (m *Models) Ready(ctx context.Context) error {
 	var building, failed error
 	for _, s := range m.primaryFirst() {
+		if !s.breaker.Allow() {
+			failed = errors.Join(failed, fmt.Errorf("projector: looking for live read models: %s: %w", s.name, errLeftAlone))
+			continue
+		}
 		missing, err := m.missing(ctx, s)
+		s.ended(ctx, err)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -144,7 +152,7 @@ func (m *Models) Ready(ctx context.Context) error {
 
 // missing names the projections that have no live generation of this binary's version, as one server says.
 func (m *Models) missing(ctx context.Context, s *server) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	ctx, cancel := bounded(ctx, answerTimeout)
 	defer cancel()
 	rows, err := s.pool.Query(ctx, `SELECT wanted.name FROM unnest($1::text[], $2::integer[]) AS wanted(name, version)
 		WHERE NOT EXISTS (SELECT FROM projections p WHERE p.name = wanted.name AND p.version = wanted.version

@@ -172,6 +172,10 @@ func (q *query) ask(ctx context.Context) error {
 		if s == q.primary && behind != nil && standing == nil && time.Now().Before(q.sparing) {
 			return behind
 		}
+		if !s.breaker.Allow() {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.name, errLeftAlone))
+			continue
+		}
 		err := q.attempt(ctx, s)
 		var own *errRead
 		switch {
@@ -192,7 +196,6 @@ func (q *query) ask(ctx context.Context) error {
 			}
 			behind = err
 		default:
-			s.failed()
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.name, err))
 		}
 	}
@@ -245,19 +248,31 @@ func reasonOf(err error) string {
 	}
 }
 
-// attempt reads on one server.
+// attempt reads on one server, which its breaker has allowed, and tells the breaker whether the server has begun to answer: how long it
+// takes from then on depends on what was asked.
 func (q *query) attempt(ctx context.Context, s *server) error {
-	beginning, cancel := context.WithTimeout(ctx, answerTimeout)
+	beginning, cancel := bounded(ctx, answerTimeout)
 	defer cancel()
 	conn, err := s.pool.Acquire(beginning)
 	if err != nil {
+		s.ended(ctx, err)
 		return err
 	}
 	defer conn.Release()
 	schemas, err := q.begin(beginning, conn)
+	switch {
+	case ctx.Err() != nil:
+		s.breaker.Abandoned()
+	case conn.Conn().IsClosed(), serverAtFault(sqlState(err)):
+		s.breaker.Failed()
+	default:
+		s.breaker.Succeeded()
+	}
 	if err == nil {
 		q.waited = time.Since(q.began)
-		err = q.read(ctx, &Snapshot{conn: conn.Conn(), names: q.namesOf(schemas)})
+		reading, cancel := bounded(ctx, readTimeout)
+		defer cancel()
+		err = q.read(reading, &Snapshot{conn: conn.Conn(), names: q.namesOf(schemas)})
 		switch state := sqlState(err); {
 		case err == nil:
 			if q.sources != nil {
@@ -265,7 +280,7 @@ func (q *query) attempt(ctx context.Context, s *server) error {
 					q.sources.note(name, p, q.need.Streams)
 				}
 			}
-		case conn.Conn().IsClosed() || serverAtFault(state):
+		case conn.Conn().IsClosed(), serverAtFault(state), reading.Err() != nil:
 		case state == undefinedTable || state == undefinedSchema:
 			q.unknown++ // the generation was dropped between resolving it and reading it
 			switch {

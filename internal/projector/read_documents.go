@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/millrace/millrace/internal/breaker"
 	"github.com/millrace/millrace/internal/es"
 )
 
@@ -24,10 +25,10 @@ type DocKey struct{ Stream, Key string }
 
 // documentReader reads documents of live generations, and knows when not to.
 type documentReader struct {
-	models    *Models
-	known     atomic.Pointer[map[string]*knownGeneration]
-	highest   map[string][]atomic.Int64 // by projection and partition: the highest checkpoint seen, over all generations
-	downUntil atomic.Int64              // Unix nanoseconds
+	models  *Models
+	known   atomic.Pointer[map[string]*knownGeneration]
+	highest map[string][]atomic.Int64 // by projection and partition: the highest checkpoint seen, over all generations
+	breaker *breaker.Breaker
 }
 
 // knownGeneration is a generation of a projection as it was last looked up.
@@ -40,7 +41,7 @@ type knownGeneration struct {
 }
 
 func (d *documentReader) init(m *Models) {
-	d.models = m
+	d.models, d.breaker = m, m.newBreaker("redis documents")
 	d.highest = make(map[string][]atomic.Int64)
 	for _, p := range m.o.Projections {
 		if p.Redis != nil {
@@ -216,7 +217,7 @@ func earlier(a, b time.Time) time.Time {
 // new one has come so far, the partition is read from the other.
 func (r *documentsRead) readOnce(ctx context.Context) (behind bool) {
 	g := r.generation(r.projection)
-	if g == nil || time.Now().UnixNano() < r.downUntil.Load() {
+	if g == nil {
 		return false
 	}
 	shown := make(map[int]int64, len(r.left)) // what others see while this read is under way must not count against it
@@ -241,6 +242,9 @@ func (r *documentsRead) readOnce(ctx context.Context) (behind bool) {
 func (r *documentsRead) readFrom(
 	ctx context.Context, g *knownGeneration, shown map[int]int64, asked map[int][]int,
 ) (past map[int][]int, behind bool) {
+	if !r.breaker.Allow() {
+		return nil, false
+	}
 	commands := make(map[int]*redis.SliceCmd, len(asked))
 	asking, cancel := context.WithTimeout(ctx, documentTimeout)
 	defer cancel()
@@ -255,9 +259,14 @@ func (r *documentsRead) readFrom(
 		}
 		return nil
 	})
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case err == nil:
+		r.breaker.Succeeded()
+	case ctx.Err() != nil:
+		r.breaker.Abandoned()
+	default:
 		r.models.o.Logger.WarnContext(ctx, "Redis cannot answer; reading PostgreSQL instead", "error", err)
-		r.downUntil.Store(time.Now().Add(leftAlone).UnixNano())
+		r.breaker.Failed()
 	}
 	past = make(map[int][]int)
 	for n, c := range commands {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,8 +43,25 @@ type shelfModel struct {
 		at, remembered int64 // 0: it is not there
 		dropped        bool
 	}
-	live  int
-	shown int64 // the highest that was read
+	live   int
+	shown  int64         // the highest that was read
+	failed *failuresHook // reads that Redis did not answer in time
+}
+
+// failuresHook counts pipelines that have failed.
+type failuresHook struct{ atomic.Int64 }
+
+func (*failuresHook) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*failuresHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (f *failuresHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, commands []redis.Cmder) error {
+		err := next(ctx, commands)
+		if err != nil {
+			f.Add(1)
+		}
+		return err
+	}
 }
 
 // write sets a generation to a position, as folding does, or as a Redis that has lost something finds it.
@@ -90,8 +108,9 @@ func (s *shelfModel) want(position int64) int64 {
 
 // read reads the document, 0 for none. A Redis that took too long is asked again: that is not what this is about.
 func (s *shelfModel) read(position int64) (shown int64) {
-	ctx, down := es.WithPosition(context.Background(), position), &s.models.documents.downUntil
-	for again := true; again; again = down.Swap(0) != 0 {
+	ctx, known := es.WithPosition(context.Background(), position), s.models.documents.breaker
+	for again := true; again; {
+		failed := s.failed.Load()
 		documents, err := s.models.Documents(ctx, "shelf", []DocKey{{Stream: "shelf-1", Key: "the one"}})
 		if err == nil && documents[0] != nil {
 			shown, err = strconv.ParseInt(string(documents[0]), 10, 64)
@@ -99,6 +118,7 @@ func (s *shelfModel) read(position int64) (shown int64) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
+		again = s.failed.Load() > failed || !known.Closed()
 	}
 	return shown
 }
@@ -113,10 +133,12 @@ func TestDocumentsNeverGoBack(t *testing.T) {
 	}
 	client := redis.NewClient(options)
 	t.Cleanup(func() { _ = client.Close() })
+	failed := &failuresHook{}
+	client.AddHook(failed)
 	projection := Projection{Name: "shelf", Version: 1, Events: []string{"shelf.filled"}, Redis: Documents(
 		func(*es.Event) string { return "the one" }, func(doc *json.Number, _ *es.Event) (*json.Number, error) { return doc, nil })}
 	rapid.Check(t, func(t *rapid.T) {
-		s := &shelfModel{t: t, client: client, log: &logEnd{head: 1}}
+		s := &shelfModel{t: t, client: client, log: &logEnd{head: 1}, failed: failed}
 		info := es.Log{ID: rand.Text(), Epoch: 1, Partitions: 1}
 		var err error
 		s.models, err = NewModels(ModelsOptions{Redis: client, Feed: s.log, Info: info, Projections: []Projection{projection}, Wait: 8 * time.Millisecond})

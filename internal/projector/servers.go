@@ -3,36 +3,86 @@ package projector
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/millrace/millrace/internal/breaker"
+	"github.com/millrace/millrace/internal/es"
 )
 
 const (
-	// leftAlone is how long a server that failed is not asked while others can answer.
-	leftAlone = time.Second
 	// answerTimeout bounds how long a server may take to begin an answer before the next one is asked.
 	answerTimeout = time.Second
+	// readTimeout bounds all of an answer.
+	readTimeout = 5 * time.Second
 )
+
+// bounded returns the context of one attempt: it lasts as long as is said, and no longer than half of what is left of ctx, so that
+// another server can be asked after it.
+func bounded(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(deadline)/2)
+	}
+	return context.WithTimeout(ctx, most)
+}
 
 // server is a PostgreSQL that can answer reads.
 type server struct {
-	pool      *pgxpool.Pool
-	name      string
-	downUntil atomic.Int64 // Unix nanoseconds
-	lagging   atomic.Bool  // it answers, but with the past
+	pool    *pgxpool.Pool
+	name    string
+	breaker *breaker.Breaker
+	lagging atomic.Bool // it answers, but with the past
 }
 
-func (s *server) down() bool { return time.Now().UnixNano() < s.downUntil.Load() }
+func (m *Models) newServer(name string, pool *pgxpool.Pool) *server {
+	return &server{pool: pool, name: name, breaker: m.newBreaker(name)}
+}
 
-func (s *server) failed() { s.leave(leftAlone) }
+func (m *Models) newBreaker(name string) *breaker.Breaker {
+	o := breaker.Options{Name: name, Logger: m.o.Logger}
+	if m.o.Metrics != nil {
+		o.Metrics = m.o.Metrics.registerer
+	}
+	return breaker.New(o)
+}
 
-func (s *server) leave(alone time.Duration) { s.downUntil.Store(time.Now().Add(alone).UnixNano()) }
+// errLeftAlone says that a server was not asked.
+var errLeftAlone = errors.New("it is left alone for a while, because it did not answer")
+
+// ended tells the server's breaker how a call that was made with ctx has ended, on a connection of the pool.
+func (s *server) ended(ctx context.Context, err error) {
+	state := sqlState(err)
+	switch {
+	case err == nil, state != "" && !serverAtFault(state):
+		s.breaker.Succeeded()
+	case ctx.Err() != nil, s.busy():
+		s.breaker.Abandoned()
+	default:
+		s.breaker.Failed()
+	}
+}
+
+// busy reports whether all connections to a server are in use: that one of them was waited for in vain says nothing about the server.
+func (s *server) busy() bool {
+	stat := s.pool.Stat()
+	return stat.AcquiredConns() == stat.MaxConns()
+}
+
+// LeftAlone names the servers that are not asked at present because they did not answer.
+func (m *Models) LeftAlone() []string {
+	var names []string
+	for _, s := range m.primaryFirst() {
+		names = append(names, s.breaker.LeftAlone()...)
+	}
+	return append(names, m.documents.breaker.LeftAlone()...)
+}
 
 // inTurn returns the servers in the order in which to ask them: healthy replicas, beginning with another one each time, the
-// primary, replicas that lag, and then those that failed a moment ago.
+// primary, replicas that lag, and then those that do not answer: their breakers know whether anybody may ask them.
 func (m *Models) inTurn() []*server {
 	order := make([]*server, 0, len(m.replicas)+1)
 	var lagging, down []*server
@@ -40,7 +90,7 @@ func (m *Models) inTurn() []*server {
 	for i := range m.replicas {
 		s := m.replicas[(start+i)%len(m.replicas)]
 		switch {
-		case s.down():
+		case !s.breaker.Closed():
 			down = append(down, s)
 		case s.lagging.Load():
 			lagging = append(lagging, s)
@@ -48,7 +98,7 @@ func (m *Models) inTurn() []*server {
 			order = append(order, s)
 		}
 	}
-	if m.primary.down() {
+	if !m.primary.breaker.Closed() {
 		down = append(down, m.primary)
 	} else {
 		order = append(order, m.primary)
@@ -60,11 +110,8 @@ func (m *Models) inTurn() []*server {
 const toleratedLag = 4
 
 // watchReplicas finds out, until ctx ends, which replicas have stopped replaying the log although they answer, and which do not
-// answer at all.
+// answer at all, or do again.
 func (m *Models) watchReplicas(ctx context.Context) {
-	if m.o.Feed == nil {
-		return // nothing tells where the log ends
-	}
 	ticker := time.NewTicker(refreshEvery)
 	defer ticker.Stop()
 	var heads []int64 // the end of the log as it was at each tick, the oldest first
@@ -74,7 +121,11 @@ func (m *Models) watchReplicas(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		heads = append(heads, m.o.Feed.Head())
+		var head int64 // as far as it is known: no replica is behind a log of which nothing is known
+		if m.o.Feed != nil {
+			head = m.o.Feed.Head()
+		}
+		heads = append(heads, head)
 		if len(heads) <= toleratedLag {
 			continue
 		}
@@ -87,17 +138,18 @@ func (m *Models) watchReplicas(ctx context.Context) {
 	}
 }
 
-// measure notes whether a replica has what was the end of the log some time ago. One that does not answer is left alone until the
-// next measurement has ended: it is not to be readers who find out, again and again, each by waiting for it.
+// measure notes whether a replica has what was the end of the log some time ago. It is also who tries one that has not answered: while
+// others can, no reader waits for it.
 func (m *Models) measure(ctx context.Context, s *server, expected int64) {
+	if !s.breaker.Allow() {
+		return
+	}
 	asking, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	var position int64
 	err := s.pool.QueryRow(asking, `SELECT coalesce((SELECT position FROM events ORDER BY position DESC LIMIT 1), 0)`).Scan(&position)
+	s.ended(ctx, err)
 	if err != nil {
-		if ctx.Err() == nil {
-			s.leave(leftAlone + answerTimeout)
-		}
 		return
 	}
 	lagging := position < expected
@@ -118,17 +170,21 @@ func (m *Models) primaryFirst() []*server { return append([]*server{m.primary}, 
 func (m *Models) onServers(ctx context.Context, servers []*server, f func(ctx context.Context, s *server) error) error {
 	var last error
 	for _, s := range servers {
-		bounded, cancel := context.WithTimeout(ctx, answerTimeout)
-		err := f(bounded, s)
+		if !s.breaker.Allow() {
+			last = errors.Join(last, fmt.Errorf("%s: %w", s.name, errLeftAlone))
+			continue
+		}
+		asking, cancel := bounded(ctx, answerTimeout)
+		err := f(asking, s)
 		cancel()
+		s.ended(ctx, err)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
 		if state := sqlState(err); state != "" && !serverAtFault(state) && state != undefinedTable {
 			return err
 		}
-		s.failed()
-		last = errors.Join(last, err)
+		last = errors.Join(last, fmt.Errorf("%s: %w", s.name, err))
 	}
-	return last
+	return fmt.Errorf("%w: %w", es.ErrUnavailable, last)
 }

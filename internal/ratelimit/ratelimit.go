@@ -13,21 +13,19 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/go-redis/redis_rate/v10"
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
+
+	"github.com/millrace/millrace/internal/breaker"
 )
 
 const (
 	// wait is how long Redis may take to count a request, where nothing else is said. It answers in well under a millisecond, or is not well.
 	wait = 25 * time.Millisecond
-	// failures in a row make the process count by itself, and retry is when it asks Redis again.
-	failures = 3
-	retry    = time.Second
 	// clients is how many the process remembers by itself, those that asked last.
 	clients = 10_000
 )
@@ -52,7 +50,7 @@ type Options struct {
 type Limiter struct {
 	redis   *redis_rate.Limiter
 	wait    time.Duration
-	breaker circuitbreaker.CircuitBreaker[any]
+	breaker *breaker.Breaker
 	prefix  string
 	secret  []byte
 
@@ -82,10 +80,7 @@ func New(o Options) (*Limiter, error) {
 	if l.own, err = lru.New[string, *rate.Limiter](clients); err != nil {
 		return nil, err
 	}
-	l.breaker = circuitbreaker.NewBuilder[any]().WithFailureThreshold(failures).WithDelay(retry).
-		OnStateChanged(func(e circuitbreaker.StateChangedEvent) {
-			o.Logger.Warn("the circuit breaker before the rate limits in Redis changed", "from", e.OldState.String(), "to", e.NewState.String())
-		}).Build()
+	l.breaker = breaker.New(breaker.Options{Name: "redis rate limits", Logger: o.Logger, Metrics: o.Metrics})
 	with := promauto.With(o.Metrics)
 	l.limited = with.NewCounterVec(prometheus.CounterOpts{
 		Name: "millrace_rate_limited_total", Help: "Requests refused because their client asks too often.",
@@ -93,13 +88,16 @@ func New(o Options) (*Limiter, error) {
 	with.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "millrace_rate_limit_fallback", Help: "1 while Redis cannot be asked, and each process counts for itself.",
 	}, func() float64 {
-		if l.breaker.IsClosed() {
+		if l.breaker.Closed() {
 			return 0
 		}
 		return 1
 	})
 	return l, nil
 }
+
+// LeftAlone names the limits while the process counts by itself, because Redis did not answer.
+func (l *Limiter) LeftAlone() []string { return l.breaker.LeftAlone() }
 
 // Limit is a rate under a name that metrics and keys have.
 type Limit struct {
@@ -144,7 +142,7 @@ func (l *Limiter) key(limit Limit, client string) string {
 }
 
 func (l *Limiter) decide(ctx context.Context, limit Limit, key string) Decision {
-	if !l.breaker.TryAcquirePermit() {
+	if !l.breaker.Allow() {
 		return l.alone(limit, key)
 	}
 	// A client that goes away tells nothing about Redis.
@@ -152,10 +150,10 @@ func (l *Limiter) decide(ctx context.Context, limit Limit, key string) Decision 
 	defer cancel()
 	r, err := l.redis.Allow(ctx, key, redis_rate.Limit{Rate: limit.Requests, Burst: limit.Requests, Period: limit.Period})
 	if err != nil {
-		l.breaker.RecordFailure()
+		l.breaker.Failed()
 		return l.alone(limit, key)
 	}
-	l.breaker.RecordSuccess()
+	l.breaker.Succeeded()
 	d := Decision{Limit: limit, Allowed: r.Allowed > 0, Remaining: r.Remaining, Reset: r.ResetAfter, RetryAfter: r.RetryAfter}
 	if !d.Allowed {
 		l.denied.Add(key, denial{d, time.Now()})

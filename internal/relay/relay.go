@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -82,10 +83,41 @@ func New(o Options) *Relay {
 const pokeSubject = "millrace-poke"
 
 // Poke tells the relays of other processes that events up to a position have been committed. It is a hint that saves
-// them the time until they look by themselves, so it does not wait and says nothing about failure.
+// them the time until they look by themselves, so it says nothing about failure. While NATS takes nothing it may wait; see [Poker].
 func Poke(nc *nats.Conn, position int64) {
 	if nc.IsConnected() {
 		_ = nc.Publish(pokeSubject, strconv.AppendInt(nil, position, 10))
+	}
+}
+
+// Poker pokes on behalf of those who must not wait for NATS.
+type Poker struct {
+	nats *nats.Conn
+	last atomic.Int64
+	wake chan struct{}
+}
+
+// NewPoker returns a poker that does nothing until it runs.
+func NewPoker(nc *nats.Conn) *Poker { return &Poker{nats: nc, wake: make(chan struct{}, 1)} }
+
+// Poke is [Poke], later. It never waits. Positions come in the order of the log: of those that wait the last is told.
+func (p *Poker) Poke(position int64) {
+	p.last.Store(position)
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run pokes until ctx ends, and returns nil.
+func (p *Poker) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.wake:
+			Poke(p.nats, p.last.Load())
+		}
 	}
 }
 

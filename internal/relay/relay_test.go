@@ -2,8 +2,12 @@ package relay_test
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -98,6 +102,68 @@ func TestPokeWakesARelayThatLooksSeldom(t *testing.T) {
 		relay.Poke(b.nc, events[0].Position)
 	}
 	logtest.RequireCopy(t, b.js, b.log, 1)
+}
+
+// Whoever commits does not wait for a NATS that takes nothing, and the relays hear of the end of the log when it does again.
+func TestAPokeDoesNotWaitForNATS(t *testing.T) {
+	t.Parallel()
+	const patience = 30 * time.Second
+	env := stacktest.New(t)
+	proxy, url := stacktest.ProxyURL(t, env.NATSURL)
+	clogged, _ := logtest.Connect(t, url)
+	direct, _ := logtest.Connect(t, env.NATSURL)
+	heard, err := direct.SubscribeSync("millrace-poke")
+	if err != nil {
+		t.Fatal(err)
+	}
+	poker := relay.NewPoker(clogged)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = poker.Run(ctx) })
+
+	proxy.Clog()
+	var sent atomic.Int64
+	running.Go(func() { // what others send over the connection, until it takes no more
+		for ctx.Err() == nil {
+			_ = clogged.Publish("millrace-test-flood", make([]byte, 1<<19)) // it is not to arrive
+			sent.Add(1)
+		}
+	})
+	var last int64
+	for deadline := time.Now().Add(patience); ; {
+		before := sent.Load()
+		stuck := time.NewTimer(200 * time.Millisecond)
+		<-stuck.C
+		moved := sent.Load() > before
+		for range 1_000 {
+			last++
+			poker.Poke(last)
+		}
+		if !moved && before > 0 && sent.Load() == before {
+			break // the flood has not got on, the pokes have
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("a poke waits for NATS")
+		}
+	}
+	cancel()
+	proxy.Heal()
+	running.Wait()
+
+	ctx, cancel = context.WithCancel(t.Context())
+	defer running.Wait()
+	defer cancel()
+	running.Go(func() { _ = poker.Run(ctx) })
+	for deadline := time.Now().Add(patience); ; {
+		poker.Poke(last)
+		m, err := heard.NextMsg(100 * time.Millisecond)
+		if err == nil && string(m.Data) == fmt.Sprint(last) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("position %d is not told: %v", last, err)
+		}
+	}
 }
 
 func TestTwoRelaysAtOnce(t *testing.T) {

@@ -12,20 +12,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/millrace/millrace/internal/breaker"
 	"github.com/millrace/millrace/internal/es"
 )
 
-const (
-	// timeout bounds one round trip: whoever asks has another way.
-	timeout = 100 * time.Millisecond
-	// leftAlone is how long Redis is not asked after it did not answer.
-	leftAlone = time.Second
-)
+// timeout bounds one round trip: whoever asks has another way.
+const timeout = 100 * time.Millisecond
 
 // KeyBytes is the length of a key, a hash.
 const KeyBytes = 32
@@ -37,20 +34,24 @@ type Options struct {
 	Info es.Log
 	// Name tells the tables of a log apart.
 	Name string
+	// Variant tells apart what differs from release to release; "" for what does not.
+	Variant string
 	// Bytes bounds the memory of all values together, and ValueBytes the length of one.
 	Bytes, ValueBytes int
 	// TTL is how long a value is there at most.
 	TTL time.Duration
 	// Logger is nil for slog.Default.
 	Logger *slog.Logger
+	// Metrics registers the metrics of the table's breaker; nil keeps them out of sight.
+	Metrics prometheus.Registerer
 }
 
 // Table is a table in Redis.
 type Table struct {
-	o         Options
-	prefix    string
-	places    uint64
-	downUntil atomic.Int64 // Unix nanoseconds
+	o       Options
+	prefix  string
+	places  uint64
+	breaker *breaker.Breaker
 }
 
 // New returns the table that the options describe.
@@ -63,7 +64,8 @@ func New(o Options) (*Table, error) {
 	}
 	id := o.Info.ID[:min(len(o.Info.ID), 8)]
 	return &Table{
-		o: o, prefix: fmt.Sprintf("mr:%s.%d:%s.", id, o.Info.Epoch, o.Name), places: uint64(o.Bytes / o.ValueBytes),
+		o: o, prefix: fmt.Sprintf("mr:%s.%d:%s%s.", id, o.Info.Epoch, o.Name, o.Variant), places: uint64(o.Bytes / o.ValueBytes),
+		breaker: breaker.New(breaker.Options{Name: "redis " + o.Name, Logger: o.Logger, Metrics: o.Metrics}),
 	}, nil
 }
 
@@ -74,14 +76,14 @@ func (t *Table) place(key [KeyBytes]byte) string {
 
 // Get returns what was put under a key if it is still there and Redis says so at once.
 func (t *Table) Get(ctx context.Context, key [KeyBytes]byte) ([]byte, bool) {
-	if t.down() {
+	if !t.breaker.Allow() {
 		return nil, false
 	}
 	asking, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	value, err := t.o.Redis.Get(asking, t.place(key)).Bytes()
+	t.ended(ctx, err)
 	if err != nil {
-		t.failed(ctx, err)
 		return nil, false
 	}
 	return bytes.CutPrefix(value, key[:])
@@ -89,22 +91,26 @@ func (t *Table) Get(ctx context.Context, key [KeyBytes]byte) ([]byte, bool) {
 
 // Put puts a value under a key, unless it is too long or Redis cannot take it at once.
 func (t *Table) Put(ctx context.Context, key [KeyBytes]byte, value []byte) {
-	if len(value) > t.o.ValueBytes || t.down() {
+	if len(value) > t.o.ValueBytes || !t.breaker.Allow() {
 		return
 	}
 	asking, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := t.o.Redis.Set(asking, t.place(key), append(key[:], value...), t.o.TTL).Err(); err != nil {
-		t.failed(ctx, err)
-	}
+	t.ended(ctx, t.o.Redis.Set(asking, t.place(key), append(key[:], value...), t.o.TTL).Err())
 }
 
-func (t *Table) down() bool { return time.Now().UnixNano() < t.downUntil.Load() }
+// LeftAlone names the table while Redis is not asked for it, because it did not answer.
+func (t *Table) LeftAlone() []string { return t.breaker.LeftAlone() }
 
-func (t *Table) failed(ctx context.Context, err error) {
-	if errors.Is(err, redis.Nil) || ctx.Err() != nil {
-		return
+// ended tells the breaker how a call has ended.
+func (t *Table) ended(ctx context.Context, err error) {
+	switch {
+	case err == nil, errors.Is(err, redis.Nil):
+		t.breaker.Succeeded()
+	case ctx.Err() != nil:
+		t.breaker.Abandoned()
+	default:
+		t.breaker.Failed()
+		t.o.Logger.WarnContext(ctx, "Redis cannot be asked for what processes share", "table", t.o.Name, "error", err)
 	}
-	t.downUntil.Store(time.Now().Add(leftAlone).UnixNano())
-	t.o.Logger.WarnContext(ctx, "Redis cannot be asked for what processes share", "table", t.o.Name, "error", err)
 }

@@ -73,3 +73,54 @@ func TestTable(t *testing.T) {
 		t.Errorf("Redis has %d keys: %v", len(found), err)
 	}
 }
+
+// TestRedisThatStalls checks that a Redis that does not answer costs whoever asks next nothing, and is asked again.
+func TestRedisThatStalls(t *testing.T) {
+	t.Parallel()
+	proxy, url := stacktest.ProxyURL(t, stacktest.New(t, stacktest.WithoutNATS()).RedisURL)
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.ContextTimeoutEnabled = true
+	client := redis.NewClient(o)
+	t.Cleanup(func() { _ = client.Close() })
+	table, err := slots.New(slots.Options{
+		Redis: client, Info: es.Log{ID: uuid.NewString(), Epoch: 1}, Name: "answers", Variant: "-1", Bytes: 100, ValueBytes: 100, TTL: time.Minute,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var key [slots.KeyBytes]byte
+	put := func() bool {
+		table.Put(t.Context(), key, []byte("there"))
+		_, ok := table.Get(t.Context(), key)
+		return ok
+	}
+	if !put() || len(table.LeftAlone()) > 0 {
+		t.Fatalf("what was put is not there; left alone: %q", table.LeftAlone())
+	}
+	proxy.Stall()
+	for len(table.LeftAlone()) == 0 {
+		if put() {
+			t.Fatal("a Redis that stalls has answered")
+		}
+	}
+	if names := fmt.Sprint(table.LeftAlone()); names != "[redis answers]" {
+		t.Errorf("left alone are %s", names)
+	}
+	const patience = 30 * time.Second
+	began := time.Now()
+	for range 1_000 { // each of them would wait for a tenth of a second, twice
+		put()
+	}
+	if took := time.Since(began); took > patience {
+		t.Errorf("1,000 calls took %s", took)
+	}
+	proxy.Heal()
+	for deadline := time.Now().Add(patience); !put(); {
+		if time.Now().After(deadline) {
+			t.Fatal("Redis is not asked again")
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/millrace/millrace/internal/es"
 )
@@ -70,7 +71,7 @@ func (v *Vault) readOrMake(ctx context.Context, subjects []string) (map[string]*
 	slices.Sort(subjects)
 	keys := make(map[string]*key, len(subjects))
 	for range attempts {
-		found, err := v.read(ctx, `SELECT id, subject, wrapped FROM subject_keys WHERE subject = ANY ($1)`, subjects)
+		found, err := v.read(ctx, v.pool, `SELECT id, subject, wrapped FROM subject_keys WHERE subject = ANY ($1)`, subjects)
 		if err != nil {
 			return nil, err
 		}
@@ -102,7 +103,7 @@ func (v *Vault) insert(ctx context.Context, subjects []string) ([]*key, error) {
 		id, secret := newKey()
 		ids[i], wrapped[i] = id, encrypt(v.master, secret, id)
 	}
-	return v.read(ctx, `
+	return v.read(ctx, v.pool, `
 		INSERT INTO subject_keys (id, subject, wrapped)
 		SELECT id, subject, wrapped
 		FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY AS made(id, subject, wrapped, place)
@@ -112,9 +113,9 @@ func (v *Vault) insert(ctx context.Context, subjects []string) ([]*key, error) {
 }
 
 // read runs a query for rows of subject_keys, unwraps the keys and remembers them.
-func (v *Vault) read(ctx context.Context, sql string, args ...any) ([]*key, error) {
+func (v *Vault) read(ctx context.Context, pool *pgxpool.Pool, sql string, args ...any) ([]*key, error) {
 	asked := time.Now() // before the answer: a key deleted while it travels must not be trusted for longer than its time
-	rows, err := v.pool.Query(ctx, sql, args...)
+	rows, err := pool.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("vault: reading keys: %w", classified(err))
 	}

@@ -20,6 +20,7 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -52,6 +53,8 @@ var errDamaged = errors.New("vault: the sealed data is damaged, or was sealed un
 type Options struct {
 	// Pool is the primary's.
 	Pool *pgxpool.Pool
+	// OpenPool is where keys are looked for that open, also the primary's: readers do not hold up whoever seals. Nil means Pool.
+	OpenPool *pgxpool.Pool
 	// Secret is the installation's secret key, of at least 32 bytes.
 	Secret []byte
 	// CachedKeys bounds the unwrapped keys in memory; 0 means 20,000.
@@ -62,9 +65,10 @@ type Options struct {
 
 // Vault seals and opens. It is safe for concurrent use.
 type Vault struct {
-	pool   *pgxpool.Pool
-	master cipher.AEAD
-	ttl    time.Duration
+	pool     *pgxpool.Pool
+	openPool *pgxpool.Pool
+	master   cipher.AEAD
+	ttl      time.Duration
 
 	byID      *lru.Cache[string, *key]
 	bySubject *lru.Cache[string, *key]
@@ -94,7 +98,7 @@ const (
 	keyBytes   = 32
 	idBytes    = 16
 	boxVersion = 1
-	timeout    = 5 * time.Second
+	timeout    = 5 * time.Second // of a look for keys, or of making some
 )
 
 // New returns a vault, or an error that says which option cannot be used.
@@ -115,7 +119,7 @@ func New(o Options) (*Vault, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vault: deriving the master key: %w", err)
 	}
-	v := &Vault{pool: o.Pool, ttl: o.TTL, turn: make(chan struct{}, 1), waiting: map[string]*making{}}
+	v := &Vault{pool: o.Pool, openPool: cmp.Or(o.OpenPool, o.Pool), ttl: o.TTL, turn: make(chan struct{}, 1), waiting: map[string]*making{}}
 	if v.master, err = newAEAD(secret); err != nil {
 		return nil, err
 	}
@@ -174,7 +178,9 @@ func (v *Vault) OpenAll(ctx context.Context, keyIDs []string, boxes [][]byte) ([
 		}
 	}
 	if len(missing) > 0 {
-		found, err := v.read(ctx, `SELECT id, subject, wrapped FROM subject_keys WHERE id = ANY ($1)`, missing)
+		bounded, cancel := context.WithTimeout(ctx, timeout)
+		found, err := v.read(bounded, v.openPool, `SELECT id, subject, wrapped FROM subject_keys WHERE id = ANY ($1)`, missing)
+		cancel()
 		if err != nil {
 			for i := range errs {
 				errs[i] = err
@@ -197,6 +203,8 @@ func (v *Vault) OpenAll(ctx context.Context, keyIDs []string, boxes [][]byte) ([
 
 // Forget deletes the subject's key, for ever, and reports whether there was one.
 func (v *Vault) Forget(ctx context.Context, subject string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	tag, err := v.pool.Exec(ctx, `DELETE FROM subject_keys WHERE subject = $1`, subject)
 	if err != nil {
 		return false, fmt.Errorf("vault: deleting a key: %w", classified(err))

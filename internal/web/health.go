@@ -12,6 +12,8 @@ import (
 type Health struct {
 	// Ready returns nil when the process can serve; nil stands for always.
 	Ready func(ctx context.Context) error
+	// LeftAlone, if not nil, names what the process does without at present. It is ready all the same, and says so.
+	LeftAlone func() []string
 	// Metrics serves the process's metrics; nil for none.
 	Metrics http.Handler
 
@@ -46,7 +48,13 @@ func (h *Health) ready(w http.ResponseWriter, r *http.Request) {
 		say(w, http.StatusServiceUnavailable, "not ready: "+err.Error()+"\n")
 		return
 	}
-	say(w, http.StatusOK, "ready\n")
+	text := "ready\n"
+	if h.LeftAlone != nil {
+		for _, name := range h.LeftAlone() {
+			text += "without " + name + "\n"
+		}
+	}
+	say(w, http.StatusOK, text)
 }
 
 func (h *Health) check(ctx context.Context) error {

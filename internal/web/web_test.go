@@ -162,6 +162,11 @@ func TestHealth(t *testing.T) {
 	}
 	server := httptest.NewServer(health.Handler(nil))
 	defer server.Close()
+	degraded := httptest.NewServer((&web.Health{LeftAlone: func() []string { return []string{"replica 1", "redis answers"} }}).Handler(nil))
+	defer degraded.Close()
+	if status, body := get(t, degraded.URL+"/readyz"); status != 200 || body != "ready\nwithout replica 1\nwithout redis answers\n" {
+		t.Errorf("without some servers: %d %q", status, body)
+	}
 	for path, want := range map[string]struct {
 		status int
 		body   string

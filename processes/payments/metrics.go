@@ -5,6 +5,8 @@ import (
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/millrace/millrace/internal/breaker"
 )
 
 // Metrics are the figures of the process. A nil *Metrics counts nothing.
@@ -12,6 +14,7 @@ type Metrics struct {
 	tasks   *prometheus.HistogramVec
 	parked  prometheus.Gauge
 	breaker prometheus.Gauge
+	calls   *breaker.Metrics
 }
 
 // NewMetrics registers the figures.
@@ -27,6 +30,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		breaker: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "millrace_payment_breaker_open", Help: "1 while the payment provider is not called, because most calls failed.",
 		}),
+		calls: breaker.NewMetrics(r, "payment provider"),
 	}
 	r.MustRegister(m.tasks, m.parked, m.breaker)
 	return m
@@ -54,9 +58,17 @@ func (m *Metrics) setBreaker(s circuitbreaker.State) {
 	if m == nil {
 		return
 	}
+	m.calls.Changed(s)
 	if s == circuitbreaker.OpenState {
 		m.breaker.Set(1)
 	} else {
 		m.breaker.Set(0)
+	}
+}
+
+// refused counts a call that was not made.
+func (m *Metrics) refused() {
+	if m != nil {
+		m.calls.Refused()
 	}
 }

@@ -95,6 +95,7 @@ func (r *Runner) refund(ctx context.Context, t task, o order.State, p payment.St
 // call asks the provider, unless the breaker is open.
 func (r *Runner) call(ctx context.Context, ask func(context.Context) error) error {
 	if !r.breaker.TryAcquirePermit() {
+		r.o.Metrics.refused()
 		return errBreakerOpen
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.o.CallTimeout)

@@ -101,8 +101,13 @@ func (r *Runner) find(ctx context.Context, query string, room [lanes]int) ([]tas
 	return found, nil
 }
 
+// listTimeout bounds a change of the list of attempts, so that a database that does not answer is noticed.
+const listTimeout = 5 * time.Second
+
 // claim returns those of the tasks that nobody else has claimed meanwhile, with their attempts counted.
 func (r *Runner) claim(ctx context.Context, found []task) ([]task, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
 	byName := make(map[string]task, len(found))
 	names := make([]string, len(found))
 	for i, t := range found {
@@ -135,6 +140,8 @@ func (r *Runner) claim(ctx context.Context, found []task) ([]task, error) {
 
 // postpone has the task tried again after a while, never if parked is set.
 func (r *Runner) postpone(ctx context.Context, t task, after time.Duration, parked bool, attempts int, reason string) error {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
 	_, err := r.o.Pool.Exec(ctx, `
 		UPDATE process_attempts SET next_at = CASE WHEN $3 THEN 'infinity' ELSE now() + $4 END, attempts = $5, last_error = $6
 		WHERE process = $1 AND task = $2`, process, t.name, parked, after, attempts, reason)
@@ -146,6 +153,8 @@ func (r *Runner) postpone(ctx context.Context, t task, after time.Duration, park
 
 // tidy drops what is recorded of tasks that were done long ago: of those that are not, the next attempt is in the future.
 func (r *Runner) tidy(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
 	if _, err := r.o.Pool.Exec(ctx, `DELETE FROM process_attempts WHERE process = $1 AND next_at < now() - interval '1 hour'`, process); err != nil {
 		return fmt.Errorf("payments: dropping old attempts: %w", err)
 	}
@@ -153,6 +162,8 @@ func (r *Runner) tidy(ctx context.Context) error {
 }
 
 func (r *Runner) countParked(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
 	var n int
 	err := r.o.Pool.QueryRow(ctx, `SELECT count(*) FROM process_attempts WHERE process = $1 AND next_at = 'infinity'`, process).Scan(&n)
 	if err != nil {
@@ -164,6 +175,8 @@ func (r *Runner) countParked(ctx context.Context) error {
 
 // RetryParked has everything that was given up on tried again, and returns how much that is.
 func (r *Runner) RetryParked(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
 	tag, err := r.o.Pool.Exec(ctx, `UPDATE process_attempts SET next_at = now(), attempts = 0
 		WHERE process = $1 AND next_at = 'infinity'`, process)
 	if err != nil {

@@ -70,6 +70,14 @@ func (p *Proxy) Stall() {
 	}
 }
 
+// Clog takes hardly anything that clients send, until Heal: once the buffers between are full, whoever sends more waits.
+func (p *Proxy) Clog() {
+	p.t.Helper()
+	if _, err := p.proxy.Toxics.AddToxicJson(strings.NewReader(`{"name":"clog","type":"bandwidth","stream":"upstream","attributes":{"rate":1}}`)); err != nil {
+		p.t.Fatalf("stacktest: clogging a proxy: %v", err)
+	}
+}
+
 // Reset breaks off every connection, new ones too, as soon as the server answers on it, until Heal: requests reach the server,
 // answers are lost.
 func (p *Proxy) Reset() {
