@@ -10,6 +10,7 @@ import (
 	"github.com/millrace/millrace/domain/catalog"
 	"github.com/millrace/millrace/domain/inventory"
 	"github.com/millrace/millrace/domain/order"
+	"github.com/millrace/millrace/domain/personal"
 )
 
 var home = commands.Address{Name: "Ada", Line1: "1 Mill Lane", City: "Leeds", Postcode: "LS1 1AA", Country: "GB"}
@@ -49,8 +50,9 @@ func TestCheckOut(t *testing.T) {
 	if want := (commands.Contact{Email: "Ada@Example.org", Address: home}); contact != want {
 		t.Fatalf("got contact %+v, want %+v", contact, want)
 	}
-	if token := must[string](t)(k.App.OpenPaymentToken(ctx, r.State.PaymentToken)); token != "ok" {
-		t.Fatalf("got payment token %q", token)
+	tokens, errs := k.App.OpenPaymentTokens(ctx, []personal.Sealed{r.State.PaymentToken})
+	if errs[0] != nil || tokens[0] != "ok" {
+		t.Fatalf("got payment tokens %q, %v", tokens, errs)
 	}
 	_, err := k.App.CheckOut(ctx, checkout())
 	wantRefusals(t, k, err, "CART_CLOSED input.cartId")

@@ -36,10 +36,15 @@ func (a *App) OpenContacts(ctx context.Context, sealed []personal.Sealed) ([]Con
 	return contacts, errs
 }
 
-// OpenPaymentToken returns what an order is paid with. See IsForgotten for its error.
-func (a *App) OpenPaymentToken(ctx context.Context, sealed personal.Sealed) (string, error) {
-	plain, errs := a.open(ctx, []personal.Sealed{sealed})
-	return string(plain[0]), errs[0]
+// OpenPaymentTokens returns what orders are paid with. Their keys are read together; both slices have a place for each. See IsForgotten for
+// the errors.
+func (a *App) OpenPaymentTokens(ctx context.Context, sealed []personal.Sealed) ([]string, []error) {
+	tokens := make([]string, len(sealed))
+	plain, errs := a.open(ctx, sealed)
+	for i := range sealed {
+		tokens[i] = string(plain[i])
+	}
+	return tokens, errs
 }
 
 func (a *App) open(ctx context.Context, sealed []personal.Sealed) ([][]byte, []error) {

@@ -21,6 +21,30 @@ const ReasonDeclined = "the payment was declined"
 
 var errNotCancelled = rule.New(rule.NotAllowed, "the payment of an order that is not cancelled cannot be let go")
 
+// PaymentsOf returns orders and their payments as they stand at the head of the log, all read together by the write path, which has most of
+// what is new in memory and decides next on what it has read. Both slices have a place for each order; the state of one that does not
+// exist is empty. Position is where that was so. Errors are those of the executor, and one that concerns a single order may be given for others
+// too: who needs to know asks for each alone.
+func (a *App) PaymentsOf(ctx context.Context, orderIDs []string) ([]PaymentResult, []error) {
+	found := make([]PaymentResult, len(orderIDs))
+	looks := make([]es.Command, len(orderIDs))
+	for i, id := range orderIDs {
+		looks[i] = settling("payment.look", id, func(s *settlement) error {
+			found[i] = PaymentResult{Payment: s.payment, Order: s.order}
+			return nil
+		})
+	}
+	outcomes, errs := a.executor.ExecuteAll(ctx, looks)
+	results := make([]PaymentResult, len(orderIDs))
+	for i := range results {
+		if errs[i] == nil { // else the executor may still be deciding
+			results[i] = found[i]
+			results[i].Position = outcomes[i].Position
+		}
+	}
+	return results, errs
+}
+
 // AuthorisePayment records that the provider keeps an order's total for the shop.
 type AuthorisePayment struct {
 	OrderID string
@@ -156,8 +180,27 @@ func (a *App) settle(ctx context.Context, name, orderID string, decide func(*set
 		return PaymentResult{}, order.ErrNotFound
 	}
 	var r PaymentResult
+	outcome, err := a.executor.Execute(ctx, settling(name, orderID, func(s *settlement) error {
+		if !s.order.Exists() {
+			return order.ErrNotFound
+		}
+		if err := decide(s); err != nil {
+			return err
+		}
+		r = PaymentResult{Payment: s.payment, Order: s.order}
+		return nil
+	}))
+	if err != nil {
+		return PaymentResult{}, err
+	}
+	r.Position = outcome.Position
+	return r, nil
+}
+
+// settling is the command that decides on an order and its payment.
+func settling(name, orderID string, decide func(*settlement) error) es.Command {
 	orders, payments := Orders.Stream(orderID), Payments.Stream(orderID)
-	outcome, err := a.executor.Execute(ctx, es.Command{
+	return es.Command{
 		Name:    name,
 		Streams: []string{orders.Name(), payments.Name()},
 		Decide: func(d *es.Decision) error {
@@ -172,19 +215,7 @@ func (a *App) settle(ctx context.Context, name, orderID string, decide func(*set
 			if s.payment, err = es.State(d, payments); err != nil {
 				return err
 			}
-			if !s.order.Exists() {
-				return order.ErrNotFound
-			}
-			if err := decide(&s); err != nil {
-				return err
-			}
-			r = PaymentResult{Payment: s.payment, Order: s.order}
-			return nil
+			return decide(&s)
 		},
-	})
-	if err != nil {
-		return PaymentResult{}, err
 	}
-	r.Position = outcome.Position
-	return r, nil
 }

@@ -98,7 +98,7 @@ func (c *processCommand) Run(ctx context.Context, out *console) error {
 // process starts the process managers.
 func (s *shop) process(side *writeSide, models *projector.Models) error {
 	runner, err := payments.New(payments.Options{
-		Commands: side.app, Reader: s.log, Models: models, Pool: s.workPool, Provider: sandbox.Provider{}, Logger: s.logger,
+		Commands: side.app, Models: models, Feed: s.feed, Pool: s.workPool, Provider: sandbox.Provider{}, Logger: s.logger,
 		Metrics: payments.NewMetrics(s.registry),
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/commands"
 	"github.com/millrace/millrace/domain/catalog"
@@ -36,6 +37,7 @@ type fixture struct {
 	writer *postgres.Writer
 	app    *commands.App
 	models *projector.Models
+	feed   *feed.Feed
 }
 
 func setup(t *testing.T, deadline time.Duration) *fixture {
@@ -53,6 +55,7 @@ func setup(t *testing.T, deadline time.Duration) *fixture {
 	background(t, f.writer.Run)
 	events := feed.New(feed.Options{Log: f.log, Info: f.log.Info(), Codec: codec, Logger: logger(t)})
 	background(t, events.Run)
+	f.feed = events
 	projections := []projector.Projection{payments.Projection()}
 	worker, err := projector.NewWorker(projector.WorkerOptions{
 		Pool: f.pool, Feed: events, Log: f.log, Codec: codec, Info: f.log.Info(), Projections: projections, Logger: logger(t),
@@ -74,7 +77,7 @@ func setup(t *testing.T, deadline time.Duration) *fixture {
 		Title: "Mug", Status: catalog.StatusActive, Variants: []commands.VariantInput{{SKU: "MUG", Price: "5.00"}},
 	})
 	must(t, err)
-	_, err = f.app.StockReceive(t.Context(), commands.StockReceive{SKU: "MUG", Quantity: 1000})
+	_, err = f.app.StockReceive(t.Context(), commands.StockReceive{SKU: "MUG", Quantity: 100_000})
 	must(t, err)
 	return f
 }
@@ -83,7 +86,7 @@ func setup(t *testing.T, deadline time.Duration) *fixture {
 func (f *fixture) run(provider payments.Provider, change func(*payments.Options)) *payments.Runner {
 	f.t.Helper()
 	o := payments.Options{
-		Commands: f.app, Reader: f.log, Models: f.models, Pool: f.pool, Provider: provider,
+		Commands: f.app, Feed: f.feed, Models: f.models, Pool: f.pool, Provider: provider,
 		Interval: 20 * time.Millisecond, CallTimeout: 500 * time.Millisecond, Grace: time.Second, Logger: logger(f.t),
 	}
 	if change != nil {
@@ -91,9 +94,23 @@ func (f *fixture) run(provider payments.Provider, change func(*payments.Options)
 	}
 	r, err := payments.New(o)
 	must(f.t, err)
-	f.eventually(30*time.Second, "the read model is ready", func() bool { return f.models.Ready(f.t.Context()) == nil })
+	f.ready()
 	background(f.t, r.Run)
 	return r
+}
+
+func (f *fixture) ready() {
+	f.t.Helper()
+	f.eventually(30*time.Second, "the read model is ready", func() bool { return f.models.Ready(f.t.Context()) == nil })
+}
+
+// listed waits until so many orders are on the list that wait for their payment.
+func (f *fixture) listed(orders int) {
+	f.t.Helper()
+	f.ready()
+	f.eventually(time.Minute, "the orders are on the list", func() bool {
+		return f.one(`SELECT count(*) FROM payments_1.orders WHERE status = 'PENDING'`) == orders
+	})
 }
 
 // buy places an order of two mugs that is paid with a token.
@@ -107,6 +124,41 @@ func (f *fixture) buy(token string) commands.OrderResult {
 	})
 	must(f.t, err)
 	return r
+}
+
+// buyMany places orders, many at a time, each paid with what token says for its place, and returns their numbers.
+func (f *fixture) buyMany(n int, token func(i int) string) []string {
+	f.t.Helper()
+	const atATime = 32
+	numbers := make([]string, n)
+	g, ctx := errgroup.WithContext(f.t.Context())
+	g.SetLimit(atATime)
+	for i := range n {
+		g.Go(func() (err error) {
+			numbers[i], err = f.place(ctx, token(i))
+			return err
+		})
+	}
+	must(f.t, g.Wait())
+	return numbers
+}
+
+func (f *fixture) place(ctx context.Context, token string) (string, error) {
+	c, err := f.app.CartCreate(ctx, commands.CartCreate{Lines: []commands.LineInput{{SKU: "MUG", Quantity: 1}}})
+	if err != nil {
+		return "", err
+	}
+	r, err := f.app.CheckOut(ctx, commands.CheckOut{
+		CartID: c.ID, Email: "ada@example.org", PaymentToken: token,
+		ShippingAddress: commands.Address{Name: "Ada", Line1: "1 Mill Lane", City: "Leeds", Country: "GB"},
+	})
+	return r.State.Number, err
+}
+
+// events counts those of a type in the log.
+func (f *fixture) events(eventType string) int {
+	f.t.Helper()
+	return f.one(`SELECT count(*) FROM events WHERE type = $1`, eventType)
 }
 
 func load[S any](f *fixture, stream es.Stream[S]) S {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
@@ -22,17 +24,24 @@ type Models interface {
 	Query(ctx context.Context, need projector.Need, read func(context.Context, *projector.Snapshot) error) error
 }
 
+// Feed tells of what is appended to the log; see feed.Feed.
+type Feed interface {
+	Head() int64
+	After(ctx context.Context, after int64, limit int) ([]es.Event, error)
+}
+
 // Options are the parts and limits of a Runner.
 type Options struct {
 	Commands *commands.App
-	// Reader reads the log that Commands appends to.
-	Reader   es.Reader
 	Models   Models
+	Feed     Feed
 	Pool     *pgxpool.Pool // the primary's
 	Provider Provider
-	// Interval is the pause between looks at the lists; 0 means 100 ms. Looks that take long are made less often.
+	// Interval is the least pause between looks for new orders, and with it how many of them share a look; 0 means 50 ms.
 	Interval time.Duration
-	// Concurrency bounds the tasks under way; 0 means 64. Half of it is left to retries, half to deadlines.
+	// Concurrency bounds the first authorisations under way; 0 means 256. Half as many each are allowed beside them of deadlines, of captures,
+	// voids and refunds, and of what is tried again. It bounds what the provider is asked at a time, and also how much of a commit the
+	// payments may be that others share.
 	Concurrency int
 	// CallTimeout bounds one call to the provider; 0 means 5 s.
 	CallTimeout time.Duration
@@ -54,21 +63,28 @@ type Options struct {
 type Runner struct {
 	o       Options
 	breaker circuitbreaker.CircuitBreaker[any]
-	wake    chan struct{}
+	began   time.Time // of the clock
+	watches []*watch
 
-	tasks  sync.WaitGroup
-	mu     sync.Mutex
-	room   [lanes]int
-	hungry bool // the last look found more fresh tasks than there was room for
+	tasks sync.WaitGroup
+	mu    sync.Mutex
+	room  [lanes]int
+}
+
+// watch is one list being looked at.
+type watch struct {
+	*list
+	wake chan struct{}
+	sign atomic.Int64 // when something was last heard or found: nanoseconds of the runner's clock
 }
 
 // New returns a runner, or an error that says which option cannot be used.
 func New(o Options) (*Runner, error) {
-	if o.Commands == nil || o.Reader == nil || o.Models == nil || o.Pool == nil || o.Provider == nil {
-		return nil, errors.New("payments: commands, a reader, models, a pool and a provider are needed")
+	if o.Commands == nil || o.Models == nil || o.Feed == nil || o.Pool == nil || o.Provider == nil {
+		return nil, errors.New("payments: commands, models, a feed, a pool and a provider are needed")
 	}
-	o.Interval = orDefault(o.Interval, 100*time.Millisecond)
-	o.Concurrency = orDefault(o.Concurrency, 64)
+	o.Interval = orDefault(o.Interval, 50*time.Millisecond)
+	o.Concurrency = orDefault(o.Concurrency, 256)
 	o.CallTimeout = orDefault(o.CallTimeout, 5*time.Second)
 	o.Lease = orDefault(o.Lease, 20*time.Second)
 	o.Grace = orDefault(o.Grace, 30*time.Second)
@@ -81,8 +97,13 @@ func New(o Options) (*Runner, error) {
 	if o.Lease < 2*o.CallTimeout {
 		return nil, fmt.Errorf("payments: a lease of %s is too short for calls of %s", o.Lease, o.CallTimeout)
 	}
-	r := &Runner{o: o, wake: make(chan struct{}, 1)}
-	r.room = [lanes]int{unaided: max(1, o.Concurrency/2), fresh: o.Concurrency, retried: max(1, o.Concurrency/2)}
+	r := &Runner{o: o, began: time.Now()}
+	for i := range lists {
+		r.watches = append(r.watches, &watch{list: &lists[i], wake: make(chan struct{}, 1)})
+	}
+	for l := range lanes {
+		r.room[l] = r.capacity(l)
+	}
 	const ( // open when nine of ten calls fail, and at least 50 in ten seconds
 		rate, least, period = 0.9, 50, 10 * time.Second
 		pause, well, tries  = 2 * time.Second, 3, 5
@@ -103,133 +124,203 @@ func orDefault[T time.Duration | int](v, usual T) T {
 	return v
 }
 
-// Wake has the runner look at the lists at once. It does not block.
+// capacity is how many tasks of a lane may be under way.
+func (r *Runner) capacity(l lane) int {
+	if l == fresh {
+		return r.o.Concurrency
+	}
+	return max(1, r.o.Concurrency/2)
+}
+
+// Wake has the runner look at all lists at once. It does not block.
 func (r *Runner) Wake() {
+	for _, w := range r.watches {
+		w.signal()
+	}
+}
+
+// wakeRetries has the runner look for what is to be tried again.
+func (r *Runner) wakeRetries() {
+	for _, w := range r.watches {
+		if slices.Contains(w.lanes, retried) {
+			w.signal()
+		}
+	}
+}
+
+func (w *watch) signal() {
 	select {
-	case r.wake <- struct{}{}:
+	case w.wake <- struct{}{}:
 	default:
 	}
 }
 
-// The unhurried list is looked at every so many looks at the urgent one; looks take at most a share of the time.
-const (
-	unhurriedEvery = 5
-	restPerWork    = 10
-	tidyEvery      = 5 * time.Minute
-)
-
 // Run works until ctx ends, finishes what is under way, and returns nil. Servers that are away are waited for.
 func (r *Runner) Run(ctx context.Context) error {
-	defer r.tasks.Wait()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	var tidied time.Time
+	var watching sync.WaitGroup
+	for _, w := range r.watches {
+		watching.Go(func() { r.watch(ctx, w) })
+	}
+	watching.Go(func() { r.listen(ctx) })
+	watching.Go(func() { r.keepTidy(ctx) })
+	watching.Wait()
+	r.tasks.Wait()
+	return nil
+}
+
+// listen wakes the watches by what is appended to the log. What was appended before is found by their first looks.
+func (r *Runner) listen(ctx context.Context) {
+	const limit = 512
+	position := r.o.Feed.Head()
+	for {
+		events, err := r.o.Feed.After(ctx, position, limit)
+		if err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			r.o.Logger.Error("payments hear nothing of new orders, and look for them now and then", "error", err)
+			return
+		}
+		position = events[len(events)-1].Position
+		for _, w := range r.watches {
+			if slices.ContainsFunc(events, func(e es.Event) bool { return slices.Contains(w.heard, e.Type) }) {
+				r.notice(w)
+				w.signal()
+			}
+		}
+	}
+}
+
+// notice notes a sign of life in a list.
+func (r *Runner) notice(w *watch) { w.sign.Store(int64(time.Since(r.began))) }
+
+// watch looks at one list until ctx ends: at once when something is heard that may show there, again and again for a while,
+// because the list comes later than the event, and ever less often the longer nothing is heard and nothing found.
+func (r *Runner) watch(ctx context.Context, w *watch) {
 	failing := false
-	for look := 0; ; look++ {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		case <-r.wake:
-		}
+	for {
 		began := time.Now()
-		err := r.look(ctx, urgentQuery)
-		if look%unhurriedEvery == 0 {
-			err = errors.Join(err, r.look(ctx, unhurriedQuery))
-		}
-		if time.Since(tidied) > tidyEvery && err == nil {
-			tidied = began
-			err = r.tidy(ctx)
-		}
-		pause := max(r.o.Interval, restPerWork*time.Since(began))
+		found, err := r.look(ctx, w)
+		rest := max(time.Duration(w.every)*r.o.Interval, time.Duration(w.rest)*time.Since(began))
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return
 		case err != nil:
-			pause = max(pause, time.Second)
+			rest = max(rest, time.Second)
 			if level := slog.LevelError; !failing {
 				if errors.Is(err, projector.ErrStale) {
 					level = slog.LevelInfo // the lists are being built, or behind
 				}
-				r.o.Logger.Log(ctx, level, "payments stand still", "error", err)
+				r.o.Logger.Log(ctx, level, "payments stand still", "list", w.name, "error", err)
 			}
 			failing = true
 		case failing:
 			failing = false
-			r.o.Logger.Info("payments go on")
+			r.o.Logger.Info("payments go on", "list", w.name)
 		}
-		timer.Reset(min(pause, 10*time.Second))
+		if found > 0 {
+			r.notice(w)
+		}
+		rest = min(rest, w.idle)
+		if !pause(ctx, rest, nil) {
+			return
+		}
+		quiet := time.Since(r.began) - time.Duration(w.sign.Load())
+		if !pause(ctx, min(quiet/2, w.idle)-rest, w.wake) {
+			return
+		}
 	}
 }
 
-// look starts what a list says is due, as far as there is room.
-func (r *Runner) look(ctx context.Context, query string) error {
+// pause waits for a time or to be woken, and reports whether ctx goes on.
+func pause(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+	case <-wake:
+	}
+	return true
+}
+
+// keepTidy drops what is recorded of old tasks now and then, until ctx ends.
+func (r *Runner) keepTidy(ctx context.Context) {
+	const every, again = 5 * time.Minute, time.Second
+	for {
+		rest := every
+		if err := r.tidy(ctx); err != nil {
+			rest = again // the watches tell what is wrong
+		}
+		if !pause(ctx, rest, nil) {
+			return
+		}
+	}
+}
+
+// look starts what a list says is due, as far as there is room, and returns how much it has found.
+func (r *Runner) look(ctx context.Context, w *watch) (int, error) {
+	var room [lanes]int
+	calling := !r.breaker.IsOpen() || r.breaker.RemainingDelay() <= 0
 	r.mu.Lock()
-	room := r.room
+	for _, l := range w.lanes {
+		if calling || l == unaided {
+			room[l] = r.room[l]
+		}
+	}
 	r.mu.Unlock()
-	if r.breaker.IsOpen() && r.breaker.RemainingDelay() > 0 {
-		room[fresh], room[retried] = 0, 0
-	}
-	// A task may come back as a fresh one, into a lane without room for it.
-	for i := range room {
-		room[i] = max(0, room[i])
-	}
 	if room == ([lanes]int{}) {
-		return nil
+		return 0, nil
 	}
-	found, err := r.find(ctx, query, room)
+	found, err := r.find(ctx, w.list, room)
 	if err != nil || len(found) == 0 {
-		return err
+		return 0, err
 	}
 	claimed, err := r.claim(ctx, found)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	r.mu.Lock()
-	r.hungry = query == urgentQuery && len(claimed) >= room[fresh]
-	r.mu.Unlock()
-	for _, t := range claimed {
-		in := t.lane()
-		r.mu.Lock()
-		r.room[in]--
-		r.mu.Unlock()
-		r.tasks.Go(func() {
-			// What is under way is finished after a request to stop: the provider may have done its part already.
-			r.try(context.WithoutCancel(ctx), t)
-			r.mu.Lock()
-			r.room[in]++
-			again := r.hungry && r.room[fresh] >= r.o.Concurrency/2
-			r.hungry = r.hungry && !again
-			r.mu.Unlock()
-			if again {
-				r.Wake()
-			}
-		})
+	if len(claimed) > 0 {
+		r.occupy(claimed, -1)
+		// What is under way is finished after a request to stop: the provider may have done its part already.
+		r.tasks.Go(func() { r.tryAll(context.WithoutCancel(ctx), claimed) })
 	}
-	return nil
+	return len(found), nil
 }
 
-func (t task) lane() lane {
-	switch {
-	case t.step == Expire:
-		return unaided
-	case t.attempt == 1:
-		return fresh
-	default:
-		return retried
+// occupy changes the room of the tasks' lanes by n for each.
+func (r *Runner) occupy(tasks []task, n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range tasks {
+		r.room[t.lane] += n
 	}
 }
 
 // errBreakerOpen says that the provider was not asked.
 var errBreakerOpen = errors.New("the payment provider is not called for a while, because most calls failed")
 
-// try does a task, and has it tried again if it failed.
-func (r *Runner) try(ctx context.Context, t task) {
+// tryAll tries tasks that were claimed together. What they are decided on is read together; then none waits for another.
+func (r *Runner) tryAll(ctx context.Context, tasks []task) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, r.o.Lease-r.o.Lease/10)
 	defer cancel()
 	ctx = es.WithMetadata(ctx, es.Metadata{Actor: process})
-	err := r.do(ctx, t)
+	facts := r.read(ctx, tasks)
+	var trying sync.WaitGroup
+	for i, t := range tasks {
+		trying.Go(func() {
+			defer r.occupy(tasks[i:i+1], 1)
+			r.try(ctx, t, facts[i], began)
+		})
+	}
+	trying.Wait()
+}
+
+// try does a task, and has it tried again if it failed.
+func (r *Runner) try(ctx context.Context, t task, k known, began time.Time) {
+	err := r.do(ctx, t, k)
 	if err == nil {
 		r.o.Metrics.observe(t.step, "done", time.Since(began))
 		return
@@ -250,6 +341,8 @@ func (r *Runner) try(ctx context.Context, t task) {
 	}
 	if err := r.postpone(ctx, t, after, parked, attempts, clip(err.Error())); err != nil {
 		r.o.Logger.Warn("a failed payment task is left to the end of its lease", "task", t.name, "error", err)
+	} else if !parked {
+		time.AfterFunc(after, r.wakeRetries)
 	}
 }
 

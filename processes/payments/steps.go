@@ -9,25 +9,59 @@ import (
 	"github.com/millrace/millrace/commands"
 	"github.com/millrace/millrace/domain/order"
 	"github.com/millrace/millrace/domain/payment"
+	"github.com/millrace/millrace/domain/personal"
 	"github.com/millrace/millrace/internal/es"
 )
 
+// known is what a task is decided on: the order and its payment at the head of the log, and what the order is paid with.
+type known struct {
+	commands.PaymentResult
+	token    string
+	tokenErr error
+	err      error
+}
+
+// read returns what is known for each of the tasks, in as many round trips as for one.
+func (r *Runner) read(ctx context.Context, tasks []task) []known {
+	ids := make([]string, len(tasks))
+	for i, t := range tasks {
+		ids[i] = t.order
+	}
+	all := make([]known, len(tasks))
+	states, errs := r.o.Commands.PaymentsOf(ctx, ids)
+	var sealed []personal.Sealed
+	var paying []*known
+	for i := range all {
+		all[i].PaymentResult, all[i].err = states[i], errs[i]
+		if tasks[i].step == Authorise && errs[i] == nil {
+			sealed, paying = append(sealed, states[i].Order.PaymentToken), append(paying, &all[i])
+		}
+	}
+	if len(paying) > 0 {
+		tokens, errs := r.o.Commands.OpenPaymentTokens(ctx, sealed)
+		for i, k := range paying {
+			k.token, k.tokenErr = tokens[i], errs[i]
+		}
+	}
+	return all
+}
+
 // do decides on the states of this moment whether the task is still to be done, and does it.
-func (r *Runner) do(ctx context.Context, t task) error {
-	o, _, err := es.Load(ctx, r.o.Reader, commands.Orders.Stream(t.order))
-	if err != nil {
-		return fmt.Errorf("reading order %s: %w: %w", t.order, es.ErrUnavailable, err)
+func (r *Runner) do(ctx context.Context, t task, k known) error {
+	if k.err != nil {
+		k = r.read(ctx, []task{t})[0] // it may have been another's fault
 	}
-	p, _, err := es.Load(ctx, r.o.Reader, commands.Payments.Stream(t.order))
-	if err != nil {
-		return fmt.Errorf("reading the payment of order %s: %w: %w", t.order, es.ErrUnavailable, err)
+	if k.err != nil {
+		return fmt.Errorf("reading order %s and its payment: %w: %w", t.order, es.ErrUnavailable, k.err)
 	}
+	o, p := k.Order, k.Payment
 	if Next(o, p, time.Now()) != t.step {
 		return nil // the list was late
 	}
+	var err error
 	switch t.step {
 	case Authorise:
-		return r.authorise(ctx, t, o)
+		return r.authorise(ctx, t, k)
 	case Expire:
 		_, err = r.o.Commands.ExpirePayment(ctx, commands.ExpirePayment{OrderID: t.order})
 	case Void:
@@ -52,18 +86,17 @@ func (r *Runner) do(ctx context.Context, t task) error {
 	return err
 }
 
-func (r *Runner) authorise(ctx context.Context, t task, o order.State) error {
-	token, err := r.o.Commands.OpenPaymentToken(ctx, o.PaymentToken)
+func (r *Runner) authorise(ctx context.Context, t task, k known) error {
 	switch {
-	case commands.IsForgotten(err):
-		_, err = r.o.Commands.DeclinePayment(ctx, commands.DeclinePayment{OrderID: t.order, Reason: "the buyer has been forgotten"})
+	case commands.IsForgotten(k.tokenErr):
+		_, err := r.o.Commands.DeclinePayment(ctx, commands.DeclinePayment{OrderID: t.order, Reason: "the buyer has been forgotten"})
 		return err
-	case err != nil:
-		return err
+	case k.tokenErr != nil:
+		return k.tokenErr
 	}
 	var reference string
-	err = r.call(ctx, func(ctx context.Context) (err error) {
-		reference, err = r.o.Provider.Authorise(ctx, AuthoriseRequest{Order: t.order, Token: token, Amount: o.Total, Attempt: t.attempt})
+	err := r.call(ctx, func(ctx context.Context) (err error) {
+		reference, err = r.o.Provider.Authorise(ctx, AuthoriseRequest{Order: t.order, Token: k.token, Amount: k.Order.Total, Attempt: t.attempt})
 		return err
 	})
 	if d, ok := declined(err); ok {

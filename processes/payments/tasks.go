@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/millrace/millrace/domain/order"
+	"github.com/millrace/millrace/domain/payment"
 	"github.com/millrace/millrace/internal/projector"
 )
 
@@ -19,79 +21,110 @@ type task struct {
 	name  string
 	order string
 	step  Step
+	lane  lane
 	// attempt counts the tries, this one included.
 	attempt int
 }
 
-// lane is a kind of work that must not wait for another kind.
+// lane is a kind of work that must not wait for another kind: each has room of its own, and what fills one holds up no other.
 type lane int
 
 const (
+	// fresh are authorisations tried for the first time.
+	fresh lane = iota
 	// unaided steps need no provider: deadlines are kept while the provider is down.
-	unaided lane = iota
-	// fresh tasks are tried for the first time.
-	fresh
+	unaided
+	// settling are captures, voids and refunds tried for the first time.
+	settling
 	// retried tasks have failed before, and may block for long once more.
 	retried
 	lanes
 )
 
-// The lists where the next step shows. What needs attention at once is asked for often and costs as much as there are
-// orders that wait for their payment; the rest is asked for less often.
-const (
-	urgent = `
-		SELECT 'authorise ' || order_id AS task, order_id, 'authorise' AS step, placed_at AS due
-		FROM payments.orders o WHERE status = 'PENDING' AND (payment_due IS NULL OR payment_due > now())
-			AND NOT EXISTS (SELECT FROM payments.payments p WHERE p.order_id = o.order_id)
-		UNION ALL
-		SELECT 'expire ' || order_id, order_id, 'expire', payment_due
-		FROM payments.orders o WHERE status = 'PENDING' AND payment_due <= now()
-			AND NOT EXISTS (SELECT FROM payments.payments p WHERE p.order_id = o.order_id)`
-	unhurried = `
-		SELECT CASE o.status WHEN 'CANCELLED' THEN 'void ' ELSE 'capture ' END || o.order_id AS task, o.order_id,
-			CASE o.status WHEN 'CANCELLED' THEN 'void' ELSE 'capture' END AS step, o.placed_at AS due
-		FROM payments.payments p JOIN payments.orders o USING (order_id)
-		WHERE p.status = 'AUTHORISED' AND o.status IN ('CANCELLED', 'FULFILLED')
-		UNION ALL
-		SELECT 'void ' || order_id, order_id, 'void', abandoned_at
-		FROM payments.orders o WHERE abandoned_at BETWEEN now() - interval '30 days' AND now() - make_interval(secs => $4)
-			AND NOT EXISTS (SELECT FROM payments.payments p WHERE p.order_id = o.order_id)
-		UNION ALL
-		SELECT 'refund ' || order_id || ' ' || returned, order_id, 'refund', o.placed_at
-		FROM payments.orders o JOIN payments.payments p USING (order_id)
-		WHERE o.returned > p.refunded AND o.returned > 0 AND p.status = 'CAPTURED'`
-)
-
-// dueQuery takes from a list what nobody has claimed, each lane up to its limit ($1, $2, $3).
-func dueQuery(list string) string {
-	return `WITH todo AS MATERIALIZED (
-			SELECT t.*, a.task IS NOT NULL AS tried FROM (` + list + `) AS t
-			LEFT JOIN process_attempts a ON a.process = '` + process + `' AND a.task = t.task
-			WHERE a.task IS NULL OR a.next_at <= now()
-		)
-		(SELECT task, order_id, step FROM todo WHERE step = 'expire' ORDER BY due LIMIT $1)
-		UNION ALL
-		(SELECT task, order_id, step FROM todo WHERE step <> 'expire' AND NOT tried ORDER BY due LIMIT $2)
-		UNION ALL
-		(SELECT task, order_id, step FROM todo WHERE step <> 'expire' AND tried ORDER BY due LIMIT $3)`
+// list is a place where the next step shows, looked at by itself.
+type list struct {
+	name  string
+	lanes []lane
+	// query returns tasks with their lanes, of each lane at most so many as $1 has at its place. Nothing in it may be claimed. $2 is
+	// the grace, in seconds.
+	query string
+	// heard are the types of events behind which something may show.
+	heard []string
+	// rest is how many times as long as the last look nothing is looked for, so that looks take at most that share of the time.
+	rest int
+	// every is the least number of intervals between looks.
+	every int
+	// idle is the time between looks while nothing is heard and nothing found.
+	idle time.Duration
 }
 
-var urgentQuery, unhurriedQuery = dueQuery(urgent), dueQuery(unhurried)
+// nextAt is when a task may be tried, null if it has not been yet. It is a subquery so that it is looked up by its key, whatever the
+// planner believes of a table that changes all the time, and in the collation of the key, without which its index is of no use.
+func nextAt(task string) string {
+	return `(SELECT a.next_at FROM process_attempts a WHERE a.process = '` + process + `' AND a.task = (` + task + `) COLLATE "default")`
+}
+
+// lists are all places to look. New orders are the ones that come in crowds: they are read in the order of an index until there are enough,
+// past those that are under way and those that the lists do not yet show as done. The others cost as much as there are orders that wait for their payment, and as
+// there are payments that wait for their order to be sent.
+var lists = []list{
+	{
+		name: "new orders", lanes: []lane{fresh}, every: 1, rest: 1, idle: 2 * time.Second,
+		heard: []string{order.Placed{}.EventType()},
+		query: `SELECT 'authorise ' || order_id, order_id, 'authorise', 0 FROM payments.orders o
+			WHERE status = 'PENDING' AND (payment_due IS NULL OR payment_due > now()) AND $2::float8 IS NOT NULL
+				AND ` + nextAt(`'authorise ' || o.order_id`) + ` IS NULL
+				AND (SELECT p.status FROM payments.payments p WHERE p.order_id = o.order_id) IS NULL
+			ORDER BY placed_at LIMIT ($1::bigint[])[1]`,
+	},
+	{
+		name: "waiting orders", lanes: []lane{unaided, retried}, every: 2, rest: 10, idle: time.Second,
+		query: dueQuery(`
+			SELECT CASE WHEN payment_due <= now() THEN 'expire ' ELSE 'authorise ' END || order_id AS task, order_id,
+				CASE WHEN payment_due <= now() THEN 'expire' ELSE 'authorise' END AS step, placed_at AS due
+			FROM payments.orders o WHERE status = 'PENDING'
+				AND (SELECT p.status FROM payments.payments p WHERE p.order_id = o.order_id) IS NULL`),
+	},
+	{
+		name: "payments", lanes: []lane{settling, retried}, every: 5, rest: 20, idle: 10 * time.Second,
+		heard: []string{order.Cancelled{}.EventType(), order.Fulfilled{}.EventType(), order.Returned{}.EventType(), payment.Captured{}.EventType()},
+		query: dueQuery(`
+			SELECT CASE o.status WHEN 'CANCELLED' THEN 'void ' ELSE 'capture ' END || o.order_id AS task, o.order_id,
+				CASE o.status WHEN 'CANCELLED' THEN 'void' ELSE 'capture' END AS step, o.placed_at AS due
+			FROM payments.payments p JOIN payments.orders o USING (order_id)
+			WHERE p.status = 'AUTHORISED' AND o.status IN ('CANCELLED', 'FULFILLED')
+			UNION ALL
+			SELECT 'void ' || order_id, order_id, 'void', abandoned_at
+			FROM payments.orders o WHERE abandoned_at BETWEEN now() - interval '30 days' AND now() - make_interval(secs => $2)
+				AND NOT EXISTS (SELECT FROM payments.payments p WHERE p.order_id = o.order_id)
+			UNION ALL
+			SELECT 'refund ' || order_id || ' ' || returned, order_id, 'refund', o.placed_at
+			FROM payments.orders o JOIN payments.payments p USING (order_id)
+			WHERE o.returned > p.refunded AND o.returned > 0 AND p.status = 'CAPTURED'`),
+	},
+}
+
+// dueQuery takes from a list what nobody has claimed, but for first authorisations, which are another list's.
+func dueQuery(list string) string {
+	return `WITH waiting AS MATERIALIZED (SELECT t.*, ` + nextAt(`t.task`) + ` AS next_at FROM (` + list + `) AS t),
+		todo AS (
+			SELECT task, order_id, step, due, CASE WHEN step = 'expire' THEN 1 WHEN next_at IS NULL THEN 2 ELSE 3 END AS lane
+			FROM waiting WHERE next_at <= now() OR (next_at IS NULL AND step <> 'authorise')
+		),
+		ranked AS (SELECT *, row_number() OVER (PARTITION BY lane ORDER BY due) AS place FROM todo)
+		SELECT task, order_id, step, lane FROM ranked WHERE place <= ($1::bigint[])[lane + 1] AND $2::float8 IS NOT NULL`
+}
 
 // find returns what seems to be due in a list, each lane up to the room that it has.
-func (r *Runner) find(ctx context.Context, query string, room [lanes]int) ([]task, error) {
-	args := []any{room[unaided], room[fresh], room[retried]}
-	if query == unhurriedQuery {
-		args = append(args, r.o.Grace.Seconds())
-	}
+func (r *Runner) find(ctx context.Context, l *list, room [lanes]int) ([]task, error) {
 	var found []task
 	err := r.o.Models.Query(ctx, projector.Need{Projections: []string{"payments"}}, func(ctx context.Context, s *projector.Snapshot) error {
-		rows, err := s.Query(ctx, query, args...)
+		rows, err := s.Query(ctx, l.query, room[:], r.o.Grace.Seconds())
 		if err != nil {
 			return err
 		}
 		found, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t task, err error) {
-			return t, row.Scan(&t.name, &t.order, &t.step)
+			return t, row.Scan(&t.name, &t.order, &t.step, &t.lane)
 		})
 		return err
 	})
@@ -182,5 +215,6 @@ func (r *Runner) RetryParked(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("payments: retrying parked tasks: %w", err)
 	}
+	r.Wake()
 	return tag.RowsAffected(), r.countParked(ctx)
 }
