@@ -128,7 +128,7 @@ func (w *Writer) read(ctx context.Context, r loadRequest) (*reading, error) {
 			}
 			f.streams[s] = es.Versioned{State: category.Zero()}
 		}
-		b.Queue(streamQuery, streams, after, nil).Query(func(rows pgx.Rows) error { return w.foldRows(rows, f) })
+		queueStreams(b, streams, after, nil, func(rows pgx.Rows) error { return w.foldRows(rows, f) })
 	}
 	if err := w.log.pool.SendBatch(ctx, b).Close(); err != nil {
 		return nil, fmt.Errorf("postgres: reading %d streams: %w", len(streams), err)

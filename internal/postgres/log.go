@@ -87,7 +87,7 @@ func (l *Log) ReadPartitions(ctx context.Context, partitions []int, after int64,
 }
 
 // streamQuery finds streams in the ranges that may hold them: those not closed yet, and those that the
-// directory of closed ranges names. $1 are the streams, $2 the versions behind which to read.
+// directory of closed ranges names. $1 are the streams, $2 the versions behind which to read, $3 how many events.
 const streamQuery = `
 SELECT ` + eventColumns + `
 FROM unnest($1::text[], $2::bigint[]) AS wanted(name, after)
@@ -104,13 +104,30 @@ CROSS JOIN LATERAL (
   ORDER BY e.version
   LIMIT $3
 ) AS found
-ORDER BY position`
+ORDER BY position
+LIMIT $3`
+
+// queueStreams queues the streamQuery. Before a range has statistics the planner takes the condition on the position, which is there to leave
+// ranges out, for one that leaves few events: it would combine the stream's index with a bitmap of the whole range, once for each stream.
+func queueStreams(b *pgx.Batch, streams []string, after []int64, limit *int, read func(pgx.Rows) error) {
+	b.Queue(`SELECT set_config('enable_bitmapscan', 'off', true)`) // until the batch ends
+	b.Queue(streamQuery, streams, after, limit).Query(read)
+}
 
 // ReadStream returns up to limit events of a stream behind a version, in the stream's order.
 func (l *Log) ReadStream(ctx context.Context, stream string, afterVersion int64, limit int) ([]es.Event, error) {
-	events, err := l.read(ctx, min(limit, 64), streamQuery+` LIMIT $3`, []string{stream}, []int64{afterVersion}, limit)
-	if err != nil {
-		return nil, fmt.Errorf("postgres: reading stream %s: %w", stream, err)
+	var events []es.Event
+	var failed error
+	b := &pgx.Batch{}
+	queueStreams(b, []string{stream}, []int64{afterVersion}, &limit, func(rows pgx.Rows) error {
+		events, failed = l.scan(rows, min(limit, 64))
+		return failed
+	})
+	if err := l.pool.SendBatch(ctx, b).Close(); failed == nil {
+		failed = unavailable(err)
+	}
+	if failed != nil {
+		return nil, fmt.Errorf("postgres: reading stream %s: %w", stream, failed)
 	}
 	return events, nil
 }
@@ -149,6 +166,11 @@ func (l *Log) read(ctx context.Context, sizeHint int, sql string, args ...any) (
 	if err != nil {
 		return nil, unavailable(err)
 	}
+	return l.scan(rows, sizeHint)
+}
+
+// scan returns the events of the rows, which it closes.
+func (l *Log) scan(rows pgx.Rows, sizeHint int) ([]es.Event, error) {
 	defer rows.Close()
 	events := make([]es.Event, 0, min(sizeHint, 20_000))
 	for rows.Next() {
