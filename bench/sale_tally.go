@@ -181,6 +181,18 @@ func (t *tally) browsing() (before, during []time.Duration, failures int) {
 // rate is the orders per second, the cart included, over the time from the first request to the last answer.
 func (t *tally) rate() float64 { return float64(t.sums[sold]) / t.over.Seconds() }
 
+// confirmedRate is the confirmed orders per second, over the time from the first request until the last of them was seen to be; 0 for none.
+func (t *tally) confirmedRate() float64 {
+	var last time.Duration
+	for _, c := range t.confirms {
+		last = max(last, c.at)
+	}
+	if last == 0 {
+		return 0
+	}
+	return float64(len(t.confirms)) / last.Seconds()
+}
+
 // SaleMoment is what a short time of a sale was like.
 type SaleMoment struct {
 	// At is when it began, in seconds since the first request; below zero before.

@@ -206,6 +206,10 @@ func TestHotSales(t *testing.T) {
 		two: []*saleOutcome{sale(10, 3000, 2000), sale(10, 4000, 1000)},
 	}
 	h.two[0].sums[failed], h.one[0].audit.oversold = 2, 1
+	for _, s := range h.one { // all of them, the last 10 s after the sale
+		s.confirms = make([]confirmation, s.sums[sold])
+		s.confirms[0].at = 2 * s.over
+	}
 	for _, f := range h.figures() {
 		want, met := 0.0, true
 		switch f.Name {
@@ -213,6 +217,8 @@ func TestHotSales(t *testing.T) {
 			continue
 		case "flash-sale-rate":
 			want = 850
+		case "flash-sale-confirmed":
+			want, met = 425, false
 		case "flash-sale-one-sku":
 			want = 850
 		case "flash-sale-two-apis":

@@ -185,3 +185,19 @@ func TestExpirePaymentWaitsForTheDeadline(t *testing.T) {
 	}
 	k.Then()
 }
+
+func TestPaymentsOf(t *testing.T) {
+	k, number, _ := bought(t)
+	k.Given("payment-"+number, payment.Authorised{Order: number, Amount: pounds(1750), Reference: "auth 1"})
+	found, errs := k.App.PaymentsOf(ctx, []string{"00000000", number})
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	if found[0].Order.Exists() || found[0].Payment.Status != "" {
+		t.Errorf("of an order that does not exist %+v is known", found[0])
+	}
+	if r := found[1]; r.Order.Status != order.StatusPending || r.Payment.Status != payment.StatusAuthorised || r.Order.Number != number {
+		t.Errorf("got %+v", r)
+	}
+	k.Then()
+}

@@ -107,10 +107,14 @@ CROSS JOIN LATERAL (
 ORDER BY position
 LIMIT $3`
 
-// queueStreams queues the streamQuery. Before a range has statistics the planner takes the condition on the position, which is there to leave
-// ranges out, for one that leaves few events: it would combine the stream's index with a bitmap of the whole range, once for each stream.
+// withoutBitmaps goes before the streamQuery in a batch, and is in force until that ends. Before a range has statistics the planner takes the
+// condition on the position, which is there to leave ranges out, for one that leaves few events: it would combine the stream's index with a
+// bitmap of the whole range, once for each stream.
+const withoutBitmaps = `SELECT set_config('enable_bitmapscan', 'off', true)`
+
+// queueStreams queues the streamQuery; limit is nil for all events.
 func queueStreams(b *pgx.Batch, streams []string, after []int64, limit *int, read func(pgx.Rows) error) {
-	b.Queue(`SELECT set_config('enable_bitmapscan', 'off', true)`) // until the batch ends
+	b.Queue(withoutBitmaps)
 	b.Queue(streamQuery, streams, after, limit).Query(read)
 }
 

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/millrace/millrace/internal/devstack/stacktest"
@@ -312,6 +314,43 @@ func TestStreamsAreFoundAcrossRanges(t *testing.T) {
 		}
 	}
 	b.readWhole(t)
+}
+
+// What a stream costs to find must not grow with the log, also before anything is known of the distribution of what is in it.
+func TestStreamsAreFoundByTheirIndexAlone(t *testing.T) {
+	t.Parallel()
+	const events, streams = 3000, 200
+	b := setup(t)
+	if _, err := b.pool.Exec(t.Context(), `ALTER TABLE events_0000000000000000001 SET (autovacuum_enabled = off)`); err != nil {
+		t.Fatal(err)
+	}
+	w := b.writer(t, b.pool)
+	commands := make([]es.Command, events)
+	for i := range commands {
+		commands[i] = putUnits(fmt.Sprint(i), 1)
+	}
+	_, errs := w.ExecuteAll(t.Context(), commands)
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for i := range streams {
+		names = append(names, units.Stream(fmt.Sprint(i)).Name())
+	}
+	var plan []string
+	batch := &pgx.Batch{}
+	batch.Queue(withoutBitmaps)
+	batch.Queue(`EXPLAIN `+streamQuery, names, make([]int64, streams), nil).Query(func(rows pgx.Rows) (err error) {
+		plan, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	if err := b.pool.SendBatch(t.Context(), batch).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.Join(plan, "\n"); !strings.Contains(text, "events_0000000000000000001_stream_version_idx") ||
+		strings.Contains(text, "events_0000000000000000001_pkey") {
+		t.Errorf("the plan is\n%s", text)
+	}
 }
 
 func TestTheLogRefusesToBeChanged(t *testing.T) {
