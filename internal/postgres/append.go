@@ -338,10 +338,11 @@ func (w *Writer) catchUpPage(ctx context.Context, id uuid.UUID, first bool, page
 // apply takes notice of another process's event. w.mu is held.
 func (w *Writer) apply(e *es.Event) {
 	if v, ok := w.states.streams.Peek(e.Stream); ok {
-		if next, err := w.fold(v, e); err != nil {
-			w.states.streams.Remove(e.Stream)
-		} else {
-			w.states.streams.Add(e.Stream, next)
+		if next, err := w.fold(v.Versioned, e); err != nil {
+			w.states.remove(e.Stream)
+		} else if next.Version > v.Version {
+			v.Versioned, v.size = next, v.size.after(len(e.Data), next.State)
+			w.states.put(e.Stream, v)
 		}
 	}
 	w.states.remember(*e)

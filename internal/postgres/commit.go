@@ -23,10 +23,17 @@ type batch struct {
 	headBatch uuid.UUID // and whose event stands there
 	rows      eventRows
 	keys      []keyRow
-	changed   map[string]es.Versioned
+	changed   map[string]changed
 	ordinals  map[int]int64
 	verdicts  []verdict
 	asking    []question // calls that need streams read before they can go on
+}
+
+// changed is a stream that the batch appends to.
+type changed struct {
+	es.Versioned
+	bytes int // of its events' data
+	row   int // of its last event
 }
 
 // verdict is what a command will be told when the batch is committed or, without rows, confirmed.
@@ -98,9 +105,10 @@ func (w *Writer) gather(answered int) {
 }
 
 // take returns the calls to decide next, or one alone if it has to be.
-func (w *Writer) take() []*call {
+func (w *Writer) take() (calls []*call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	defer func() { w.inHand = calls }()
 	for i, c := range w.ready {
 		if !c.alone {
 			continue
@@ -114,7 +122,7 @@ func (w *Writer) take() []*call {
 		w.ready = w.ready[i:]
 		return calls
 	}
-	calls := w.ready
+	calls = w.ready
 	w.ready = nil
 	return calls
 }
@@ -165,7 +173,7 @@ func (w *Writer) commit(ctx context.Context, calls []*call) error {
 func (w *Writer) decide(calls []*call) *batch {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b := &batch{id: uuid.New(), head: w.head, headBatch: w.headBatch, changed: map[string]es.Versioned{}, ordinals: map[int]int64{}}
+	b := &batch{id: uuid.New(), head: w.head, headBatch: w.headBatch, changed: map[string]changed{}, ordinals: map[int]int64{}}
 	usedNow := map[string]keyRecord{}
 	now := w.o.Now().UTC().Truncate(time.Microsecond) // what the log keeps
 	b.rows.recordedAt = now
@@ -219,9 +227,10 @@ func (w *Writer) decideOne(b *batch, usedNow map[string]keyRecord, c *call, i in
 	}
 	d := es.NewDecision(now, command.OccurredAt, func(stream string) (es.Versioned, bool) {
 		if s, ok := b.changed[stream]; ok {
-			return s, true
+			return s.Versioned, true
 		}
-		return w.states.streams.Get(stream)
+		k, ok := w.states.streams.Get(stream)
+		return k.Versioned, ok
 	})
 	err := command.Decide(d)
 	if missing := d.Missing(); len(missing) > 0 {
@@ -241,12 +250,21 @@ func (w *Writer) decideOne(b *batch, usedNow map[string]keyRecord, c *call, i in
 		v.err = err
 		return v, nil
 	}
+	first := len(b.rows.stream)
 	if err := b.rows.add(w, b, d, c.metadata); err != nil {
 		v.err = err
 		return v, nil
 	}
 	for s, state := range d.Changed() {
-		b.changed[s] = state
+		change := b.changed[s]
+		change.Versioned = state
+		b.changed[s] = change
+	}
+	for i := first; i < len(b.rows.stream); i++ {
+		change := b.changed[b.rows.stream[i]]
+		change.bytes += len(b.rows.data[i])
+		change.row = i
+		b.changed[b.rows.stream[i]] = change
 	}
 	v.outcome = es.Outcome{Position: b.head + int64(len(b.rows.stream)), Events: len(d.Appended())}
 	if id := command.Idempotency; id != nil && len(d.Appended()) > 0 {
@@ -267,8 +285,13 @@ func (w *Writer) lookedUpAt(id *es.Idempotency) int64 {
 func (w *Writer) settle(b *batch) {
 	events := b.rows.events(b)
 	w.mu.Lock()
-	for s, v := range b.changed {
-		w.states.streams.Add(s, v)
+	for s, change := range b.changed {
+		old, _ := w.states.streams.Peek(s)
+		k := kept{Versioned: change.Versioned, snapshot: old.snapshot, size: old.size.after(change.bytes, change.State)}
+		if change.bytes > 0 {
+			w.wantSnapshot(s, &k, b.head+int64(change.row)+1, b.id)
+		}
+		w.states.put(s, k)
 	}
 	for i := range events {
 		w.states.remember(events[i])
@@ -294,6 +317,8 @@ func (w *Writer) settle(b *batch) {
 	for _, q := range b.asking {
 		w.dispatch(q.call, q.missing)
 	}
+	w.inHand = nil
+	w.makeRoom()
 	w.mu.Unlock()
 	if len(events) > 0 && w.o.OnAppend != nil {
 		w.o.OnAppend(events)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/internal/es"
@@ -27,6 +28,12 @@ type WriterOptions struct {
 	Log *slog.Logger
 	// CachedStreams bounds the states kept in memory; 0 means 200,000.
 	CachedStreams int
+	// CachedBytes bounds them too, as an estimate; 0 means 128 MiB.
+	CachedBytes int
+	// SnapshotEvery is by how many events a stream has to have grown since its last snapshot for the next one; 0 means 500.
+	SnapshotEvery int
+	// Metrics registers the writer's metrics; nil: nobody sees them.
+	Metrics prometheus.Registerer
 	// MaxBatchEvents bounds the events of one commit (a single command may exceed it); 0 means 4,096.
 	MaxBatchEvents int
 	// AppendTimeout is how long one attempt to append may take before its outcome counts as unknown; 0
@@ -41,17 +48,24 @@ type Writer struct {
 	o          WriterOptions
 	categories map[string]*es.Category
 
-	mu      sync.Mutex
-	ready   []*call     // to be decided
-	loading loadRequest // what the loader reads next
-	loads   uint64      // how often the loader has read
-	states  *states     // as of head
-	head    int64
-	down    error // why commands are refused at once; nil while all is well
-	stopped bool
+	metrics    metrics
+	pageEvents int // a variable for tests
 
-	readySignal chan struct{}
-	loadSignal  chan struct{}
+	mu        sync.Mutex
+	ready     []*call     // to be decided
+	inHand    []*call     // being decided
+	loading   loadRequest // what the loader reads next
+	beingRead []*call     // for whom the loader reads now
+	loads     uint64      // how often the loader has read
+	states    *states     // as of head
+	snapshots map[string]snapshot
+	head      int64
+	down      error // why commands are refused at once; nil while all is well
+	stopped   bool
+
+	readySignal    chan struct{}
+	loadSignal     chan struct{}
+	snapshotSignal chan struct{}
 
 	// Only Run's committing goroutine uses these.
 	gathered   uint64 // loads, as gather saw it last
@@ -69,6 +83,7 @@ type call struct {
 	errs     []error
 	next     int // the first command without an outcome
 	alone    bool
+	read     bool // something has been read for it
 	done     chan struct{}
 }
 
@@ -83,6 +98,12 @@ func NewWriter(log *Log, o WriterOptions) *Writer {
 	if o.CachedStreams == 0 {
 		o.CachedStreams = 200_000
 	}
+	if o.CachedBytes == 0 {
+		o.CachedBytes = 128 << 20
+	}
+	if o.SnapshotEvery == 0 {
+		o.SnapshotEvery = 500
+	}
 	if o.MaxBatchEvents == 0 {
 		o.MaxBatchEvents = 4096
 	}
@@ -91,9 +112,10 @@ func NewWriter(log *Log, o WriterOptions) *Writer {
 	}
 	w := &Writer{
 		log: log, o: o, categories: make(map[string]*es.Category, len(o.Categories)),
-		states: newStates(o.CachedStreams), head: -1,
-		readySignal: make(chan struct{}, 1), loadSignal: make(chan struct{}, 1),
+		states: newStates(o.CachedStreams, o.CachedBytes), snapshots: map[string]snapshot{}, head: -1, pageEvents: pageEvents,
+		readySignal: make(chan struct{}, 1), loadSignal: make(chan struct{}, 1), snapshotSignal: make(chan struct{}, 1),
 	}
+	w.metrics = newMetrics(o.Metrics, w)
 	for _, c := range o.Categories {
 		w.categories[c.Name] = c
 	}
@@ -158,6 +180,9 @@ func (w *Writer) dispatch(c *call, missing []string) {
 		need.addStream(s)
 	}
 	for i := c.next; i < len(c.commands); i++ {
+		if i > c.next && c.read {
+			break // it has been waiting: whatever goes on, its next command can be decided
+		}
 		command := &c.commands[i]
 		for _, s := range command.Streams {
 			if !w.states.streams.Contains(s) {
@@ -173,6 +198,7 @@ func (w *Writer) dispatch(c *call, missing []string) {
 		signal(w.readySignal)
 		return
 	}
+	c.read = true
 	w.loading.merge(need)
 	w.loading.calls = append(w.loading.calls, c)
 	signal(w.loadSignal)
@@ -191,6 +217,7 @@ func (w *Writer) Run(ctx context.Context) error {
 	g.Go(func() error { return w.load(ctx) })
 	g.Go(func() error { return w.commitLoop(ctx) })
 	g.Go(func() error { return w.keepRanges(ctx) })
+	g.Go(func() error { return w.takeSnapshots(ctx) })
 	err := g.Wait()
 
 	w.mu.Lock()
@@ -205,6 +232,24 @@ func (w *Writer) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// makeRoom lets states go that nobody has used for long, if there are too many. w.mu is held.
+func (w *Writer) makeRoom() {
+	if !w.states.full() {
+		return
+	}
+	needed := map[string]struct{}{}
+	for _, calls := range [][]*call{w.ready, w.inHand, w.loading.calls, w.beingRead} {
+		for _, c := range calls {
+			for i := c.next; i < len(c.commands); i++ {
+				for _, s := range c.commands[i].Streams {
+					needed[s] = struct{}{}
+				}
+			}
+		}
+	}
+	w.metrics.evictions.Add(float64(w.states.evict(needed)))
 }
 
 // Head returns the position up to which the writer knows the log, -1 before it has read it first.

@@ -37,7 +37,7 @@ var (
 			return s - e.N
 		}
 		return s
-	})
+	}).Snapshotted(1)
 	errNotEnough = errors.New("not enough")
 	testCodec    = es.NewCodec(put{}, taken{})
 )
@@ -105,6 +105,13 @@ func (b *bundle) writer(t *testing.T, pool *pgxpool.Pool, change ...func(*Writer
 		c(&o)
 	}
 	w := NewWriter(b.log.On(pool), o)
+	run(t, w)
+	return w
+}
+
+// run lets the writer work until the test ends.
+func run(t *testing.T, w *Writer) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
@@ -114,7 +121,6 @@ func (b *bundle) writer(t *testing.T, pool *pgxpool.Pool, change ...func(*Writer
 			t.Errorf("the writer ended with %v", err)
 		}
 	})
-	return w
 }
 
 func execute(t *testing.T, w *Writer, c es.Command) es.Outcome {
