@@ -10,6 +10,14 @@
 // again. No event can be inserted behind a head that is not committed, so the order of positions is the
 // order of commits, and there are no gaps.
 //
+// Processes that are in each other's way take turns, so that each gets on and no command is decided again and again: see turn.go. What
+// was decided on streams that no rival has touched is not decided again.
+//
+// # States
+//
+// Commands are decided on states in memory, which are bounded; those that nobody has used for longest go. A stream that is not in memory is
+// read, for all who wait at once, while others commit: a long one from its last snapshot on, see snapshots.go.
+//
 // # Outcomes
 //
 // When the connection breaks during an append, the same rows are sent again, unchanged, until the log says

@@ -6,6 +6,9 @@ import (
 )
 
 type metrics struct {
+	turns            prometheus.Counter
+	lostRounds       prometheus.Counter
+	decisions        prometheus.Counter
 	evictions        prometheus.Counter
 	eventsRead       prometheus.Counter
 	snapshotsRead    prometheus.Counter
@@ -21,6 +24,12 @@ func newMetrics(r prometheus.Registerer, w *Writer) metrics {
 		Name: "millrace_writer_cached_bytes", Help: "Estimate of the memory that the states of streams take."},
 		func() float64 { _, bytes := w.cached(); return float64(bytes) })
 	return metrics{
+		turns: with.NewCounter(prometheus.CounterOpts{
+			Name: "millrace_writer_turns_total", Help: "Turns that were taken to append, because other processes append too."}),
+		lostRounds: with.NewCounter(prometheus.CounterOpts{
+			Name: "millrace_writer_lost_rounds_total", Help: "Batches of which something had to be decided again, because another process had appended first."}),
+		decisions: with.NewCounter(prometheus.CounterOpts{
+			Name: "millrace_writer_decisions_total", Help: "Runs of commands' decisions, those included that were repeated."}),
 		evictions: with.NewCounter(prometheus.CounterOpts{
 			Name: "millrace_writer_evictions_total", Help: "States of streams that had to go from memory to make room."}),
 		eventsRead: with.NewCounter(prometheus.CounterOpts{

@@ -68,6 +68,8 @@ type Writer struct {
 	snapshotSignal chan struct{}
 
 	// Only Run's committing goroutine uses these.
+	crowded    int // how many batches are to be appended in turns
+	moved      moved
 	gathered   uint64 // loads, as gather saw it last
 	ordinals   []int64
 	headBatch  uuid.UUID // of the event at head
@@ -115,6 +117,7 @@ func NewWriter(log *Log, o WriterOptions) *Writer {
 		states: newStates(o.CachedStreams, o.CachedBytes), snapshots: map[string]snapshot{}, head: -1, pageEvents: pageEvents,
 		readySignal: make(chan struct{}, 1), loadSignal: make(chan struct{}, 1), snapshotSignal: make(chan struct{}, 1),
 	}
+	w.moved.streams = map[string]struct{}{}
 	w.metrics = newMetrics(o.Metrics, w)
 	for _, c := range o.Categories {
 		w.categories[c.Name] = c

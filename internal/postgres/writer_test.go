@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,7 +18,12 @@ import (
 	"github.com/millrace/millrace/migrations"
 )
 
-func TestMain(m *testing.M) { stacktest.Main(m) }
+func TestMain(m *testing.M) {
+	if isChild() {
+		os.Exit(runChild())
+	}
+	stacktest.Main(m)
+}
 
 // The tests' own domain: a store of units, from which nobody may take more than there are.
 type (
