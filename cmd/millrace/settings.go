@@ -50,11 +50,24 @@ func (f lagFlags) check() error {
 	return nil
 }
 
+// cacheFlags bound what is kept in memory of streams that commands are decided on.
+type cacheFlags struct {
+	StateCache int `default:"128" env:"MILLRACE_STATE_CACHE" placeholder:"MIB" help:"Memory in MiB, estimated, for the states of streams that commands are decided on."`
+}
+
+func (f cacheFlags) check() error {
+	if f.StateCache <= 0 {
+		return usageError{fmt.Errorf("--state-cache (MILLRACE_STATE_CACHE) must be above zero, not %d", f.StateCache)}
+	}
+	return nil
+}
+
 // serverFlags name the servers of one shop.
 type serverFlags struct {
 	dataFlag
 	shopFlags
 	lagFlags
+	cacheFlags
 	DatabaseURL string   `env:"MILLRACE_DATABASE_URL" placeholder:"URL" help:"PostgreSQL primary."`
 	ReplicaURLs []string `name:"replica-urls" env:"MILLRACE_REPLICA_URLS" sep:"," placeholder:"URL,..." help:"PostgreSQL read replicas."`
 	RedisURL    string   `env:"MILLRACE_REDIS_URL" placeholder:"URL" help:"Redis; several comma-separated addresses name a cluster."`
@@ -65,7 +78,7 @@ type serverFlags struct {
 
 // resolve fills in what is not named from the running "millrace up" of the data directory.
 func (f *serverFlags) resolve() error {
-	if err := errors.Join(f.shopFlags.check(), f.lagFlags.check()); err != nil {
+	if err := errors.Join(f.shopFlags.check(), f.lagFlags.check(), f.cacheFlags.check()); err != nil {
 		return err
 	}
 	if f.DatabaseURL == "" {

@@ -295,7 +295,7 @@ func (s *shop) writeSide(paymentDeadline time.Duration, offer func([]es.Event)) 
 		offer = func(events []es.Event) { relay.Poke(s.nats, events[len(events)-1].Position) }
 	}
 	side.writer = postgres.NewWriter(s.log.On(s.commandPool), postgres.WriterOptions{
-		Categories: commands.Categories(), Log: s.logger, OnAppend: offer,
+		Categories: commands.Categories(), Log: s.logger, OnAppend: offer, CachedBytes: s.flags.StateCache << 20, Metrics: s.registry,
 	})
 	s.start(side.writer.Run)
 	side.app, err = commands.New(commands.Dependencies{
