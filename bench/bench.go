@@ -26,7 +26,9 @@ type Bench struct {
 func Benches() []Bench {
 	return []Bench{
 		{"append-cold", "64 callers, a new stream a command; against one transaction a command", appendCold},
+		{"append-keyed", "the same with an idempotency key a command, recorded with its event", appendKeyed},
 		{"append-hot", "64 callers, one stream; against one transaction a command that locks the stream's row", appendHot},
+		{"append-rivals", "two processes that append to one stream; against one, with the same callers a process", appendRivals},
 		{"workers", "one, two and four workers on the same backlog, where work is waiting 10 ms an event for the store", workers},
 		{"idle-memory", "memory of an idle millrace up without its servers", idleMemory},
 		{"visible", "from commit to visible in Redis and on the replica, at 2,000 events/s", visible},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -137,14 +138,35 @@ func (f *reading) brokenFor(c *call) error {
 // pageEvents is how many events of a stream are read at once.
 const pageEvents = 20_000
 
-// loadQuery reads streams, each from its snapshot on if there is one, as streamQuery finds them. $1 are the streams, $2 and $3 the versions
-// and positions behind which to read where something of the stream has been read already, $4 the shapes of the snapshots, $5 how many events of
-// each. A snapshot comes as a row of the type ”. It is believed only if the event that it was taken at stands in the log, as after a failover or
+// behindEach finds the events of the streams wanted, behind a version and its position, as streamQuery does: at most $4 of each in each range of
+// positions.
+const behindEach = `
+CROSS JOIN LATERAL (
+  SELECT first_position, last_position FROM event_ranges WHERE NOT closed AND last_position > wanted.position
+  UNION ALL
+  SELECT r.first_position, r.last_position
+  FROM stream_ranges d JOIN event_ranges r USING (first_position)
+  WHERE d.stream = wanted.name AND r.closed AND r.last_position > wanted.position
+) AS within
+CROSS JOIN LATERAL (
+  SELECT ` + eventColumns + `, batch FROM events e
+  WHERE e.stream = wanted.name AND e.version > wanted.version
+    AND e.position BETWEEN greatest(within.first_position, wanted.position + 1) AND within.last_position
+  ORDER BY e.version
+  LIMIT $4
+) AS found
+ORDER BY position`
+
+// loadQuery reads streams: $1 are their names, $2 and $3 the versions and positions behind which to read.
+const loadQuery = `SELECT found.* FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS wanted(name, version, position)` + behindEach
+
+// snapshotLoadQuery is loadQuery for streams some of which may have snapshots of the shapes $5, which come first, as rows without a type. They are looked
+// for where nothing of the stream has been read yet. A snapshot is believed only if the event that it was taken at stands in the log, as after a failover or
 // a restore it might not. Snapshots and events are of one moment, so that they fit together.
-const loadQuery = `
+const snapshotLoadQuery = `
 WITH wanted AS MATERIALIZED (
   SELECT name, coalesce(s.version, asked.version) AS version, coalesce(s.position, asked.position) AS position, s.batch, s.state
-  FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::integer[]) AS asked(name, version, position, shape)
+  FROM unnest($1::text[], $2::bigint[], $3::bigint[], $5::integer[]) AS asked(name, version, position, shape)
   LEFT JOIN LATERAL (
     SELECT * FROM snapshots
     WHERE stream = asked.name AND shape = asked.shape AND asked.version = 0 AND EXISTS (
@@ -156,25 +178,7 @@ SELECT position, name AS stream, version, '' AS type, state AS data, '{}'::json 
   'epoch'::timestamptz AS recorded_at, 0::smallint AS partition, 0::bigint AS ordinal, batch
 FROM wanted WHERE state IS NOT NULL
 UNION ALL
-SELECT behind.* FROM wanted CROSS JOIN LATERAL (
-  SELECT found.* FROM (
-    SELECT first_position, last_position FROM event_ranges WHERE NOT closed AND last_position > wanted.position
-    UNION ALL
-    SELECT r.first_position, r.last_position
-    FROM stream_ranges d JOIN event_ranges r USING (first_position)
-    WHERE d.stream = wanted.name AND r.closed AND r.last_position > wanted.position
-  ) AS within
-  CROSS JOIN LATERAL (
-    SELECT ` + eventColumns + `, batch FROM events e
-    WHERE e.stream = wanted.name AND e.version > wanted.version
-      AND e.position BETWEEN within.first_position AND within.last_position
-    ORDER BY e.version
-    LIMIT $5
-  ) AS found
-  ORDER BY version
-  LIMIT $5
-) AS behind
-ORDER BY position`
+SELECT found.* FROM wanted` + behindEach
 
 // read asks for the head first: what is read after it is at least as new.
 func (w *Writer) read(ctx context.Context, r loadRequest, parts map[string]*part) (*reading, error) {
@@ -210,7 +214,11 @@ func (w *Writer) read(ctx context.Context, r loadRequest, parts map[string]*part
 		queueKeys(b, keys, f.keys)
 	}
 	if len(streams) > 0 {
-		b.Queue(loadQuery, streams, versions, positions, shapes, w.pageEvents).Query(func(rows pgx.Rows) error { return w.foldRows(rows, f) })
+		query, args := loadQuery, []any{streams, versions, positions, w.pageEvents}
+		if slices.Max(shapes) > 0 {
+			query, args = snapshotLoadQuery, append(args, shapes)
+		}
+		b.Queue(query, args...).Query(func(rows pgx.Rows) error { return w.foldRows(rows, f) })
 	}
 	if err := w.log.pool.SendBatch(ctx, b).Close(); err != nil {
 		return nil, fmt.Errorf("postgres: reading %d streams: %w", len(streams), err)
@@ -252,8 +260,8 @@ func (w *Writer) foldRows(rows pgx.Rows, f *reading) error {
 		}
 		read++
 		p.rows++
-		if p.again {
-			continue
+		if p.again || p.rows > w.pageEvents && e.Version > p.Version+1 {
+			continue // the page ended before this range of positions
 		}
 		next, err := w.fold(p.Versioned, &e)
 		if err != nil {

@@ -11,7 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/millrace/millrace/internal/devstack/stacktest"
 	"github.com/millrace/millrace/internal/es"
+	"github.com/millrace/millrace/migrations"
 )
 
 // measured gives a writer metrics of its own, and returns a function that reads one.
@@ -197,4 +199,30 @@ func TestALongStreamDoesNotHoldUpTheOthers(t *testing.T) {
 		t.Error(err)
 	}
 	b.readWhole(t)
+}
+
+// The pages of a stream do not end where the ranges of positions do.
+func TestALongStreamIsReadAcrossRanges(t *testing.T) {
+	t.Parallel()
+	b := setup(t, stacktest.WithSettings(migrations.Settings{Currency: "GBP", TimeZone: "Europe/London", RangeSize: 50}))
+	w := b.writer(t, b.pool, func(o *WriterOptions) { o.SnapshotEvery = 1000 })
+	for range 150 {
+		execute(t, w, putUnits("other", 1))
+		execute(t, w, putUnits("long", 1))
+	}
+	if _, err := b.pool.Exec(t.Context(), `SELECT close_event_ranges()`); err != nil {
+		t.Fatal(err)
+	}
+	fresh := NewWriter(b.log, WriterOptions{Categories: []*es.Category{units.Category}, SnapshotEvery: 40})
+	fresh.pageEvents = 7
+	run(t, fresh)
+	if _, err := fresh.Execute(t.Context(), takeUnits(151, "long")); !errors.Is(err, errNotEnough) {
+		t.Errorf("151 units of 150: %v", err)
+	}
+	execute(t, fresh, takeUnits(150, "long"))
+	await(t, "a snapshot", func() bool { _, version := b.snapshotOf(t, units.Stream("long")); return version > 0 })
+	execute(t, b.writer(t, connect(t, b.env.DatabaseURL)), putUnits("long", 3))
+	if n := b.units(t, "long"); n != 3 {
+		t.Errorf("%d units, want 3", n)
+	}
 }
