@@ -103,6 +103,14 @@ FROM unnest($4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::ti
   WITH ORDINALITY AS rows(stream, version, type, data, metadata, occurred_at, partition, ordinal, n)
 WHERE (SELECT pg_try_advisory_xact_lock(` + appendLock + `)) AND ($1 = 0 OR EXISTS (SELECT FROM events WHERE position = $1 AND batch = $12))`
 
+// keysStatement records idempotency keys, if the events are there. Each key's streams come as a JSON array: arrays of arrays would have to
+// have one length.
+const keysStatement = `
+INSERT INTO idempotency (key, request, streams, position)
+SELECT key, request, ARRAY(SELECT json_array_elements_text(streams::json)), position
+FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::bigint[]) AS used(key, request, streams, position)
+WHERE EXISTS (SELECT FROM events WHERE position = $5 AND batch = $6)`
+
 // append writes the batch, in the turn if there is one, and returns nil only when it is committed. It returns errHeadMoved when it was not
 // and has to be decided again, in a turn, and an error wrapping errRefusedRows when the rows themselves are the trouble. While the
 // outcome is unknown it sends the same rows again, waiting in line for each attempt.
@@ -243,9 +251,16 @@ func (w *Writer) tryAppend(ctx context.Context, b *batch, t *turn, wait bool, ti
 			inserted = ct.RowsAffected()
 			return nil
 		})
-	for _, k := range b.keys {
-		q.Queue(`INSERT INTO idempotency (key, request, streams, position) SELECT $1, $2, $3, $4 WHERE EXISTS (SELECT FROM events WHERE position = $4 AND batch = $5)`,
-			[]byte(k.key), k.record.request, k.record.streams, k.record.position, b.id)
+	if len(b.keys) > 0 {
+		keys, requests, streams, positions := make([][]byte, len(b.keys)), make([][]byte, len(b.keys)), make([]string, len(b.keys)), make([]int64, len(b.keys))
+		for i, k := range b.keys {
+			names, err := json.Marshal(append([]string{}, k.record.streams...)) // an empty array where there are none, not null
+			if err != nil {
+				return fmt.Errorf("postgres: encoding the streams of a key: %w", err)
+			}
+			keys[i], requests[i], streams[i], positions[i] = []byte(k.key), k.record.request, string(names), k.record.position
+		}
+		q.Queue(keysStatement, keys, requests, streams, positions, b.head+1, b.id)
 	}
 	if err := w.send(ctx, q, t); err != nil {
 		return err

@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -40,6 +42,22 @@ func TestOneKeyHasOneEffect(t *testing.T) {
 	wg.Wait()
 	if len(positions) != 1 || replayed != 39 || b.units(t, "a") != 99 {
 		t.Fatalf("answers at %v, %d of them replayed, %d units left; want one position, 39, 99", positions, replayed, b.units(t, "a"))
+	}
+}
+
+// The streams of a key come back as they were, be there many, strange ones or none.
+func TestTheStreamsOfAKey(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	first, second := b.writer(t, b.pool), b.writer(t, connect(t, b.env.DatabaseURL))
+	for i, streams := range [][]string{nil, {"units-a"}, {`units-"b",{}\`, "units-ä", ""}} {
+		c := withKey(putUnits("a", 1), fmt.Sprint(i), "request")
+		c.Idempotency.Streams = streams
+		want := execute(t, first, c)
+		got := execute(t, second, c)
+		if !got.Replayed || got.Position != want.Position || !slices.Equal(got.Streams, streams) {
+			t.Errorf("streams %q: got %+v, want a replay of %+v", streams, got, want)
+		}
 	}
 }
 
