@@ -31,8 +31,10 @@ func Benches() []Bench {
 		{"append-rivals", "two processes that append to one stream; against one, with the same callers a process", appendRivals},
 		{"workers", "one, two and four workers on the same backlog, where work is waiting 10 ms an event for the store", workers},
 		{"idle-memory", "memory of an idle millrace up without its servers", idleMemory},
+		{"browse", "a list of 20 products over HTTP, from the cache and without it; against a plain handler writing the same bytes", browse},
 		{"visible", "from commit to visible in Redis and on the replica, at 2,000 events/s", visible},
 		{"live", "events/s that the one worker of a shop keeps up with, while orders come in as fast as they can", live},
+		{"flash-sale", "a flash sale over HTTP: carts, checkouts and payments, of one SKU and of many, by one api process and two", flashSale},
 		{"import", "import of a year of invoices with everything running: time, catching up, memory", importOrders},
 		{"replay", "rebuild of all read models from a log of a million events; against a SELECT that decodes nothing", replay},
 		{"replay-busy", "commands at 2,000 events/s while all read models are rebuilt; against the same without", replayBusy},
@@ -94,12 +96,7 @@ func (o Options) Check() error {
 	return nil
 }
 
-// Run measures. The report holds the figures of the benches that ended before an error did.
-func Run(ctx context.Context, o Options) (report Report, err error) {
-	report.Figures = []Figure{}
-	if err := o.Check(); err != nil {
-		return report, err
-	}
+func (o Options) withDefaults() Options {
 	if o.Duration == 0 {
 		o.Duration = 15 * time.Second
 	}
@@ -109,7 +106,16 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	l, err := openLab(o)
+	return o
+}
+
+// Run measures. The report holds the figures of the benches that ended before an error did.
+func Run(ctx context.Context, o Options) (report Report, err error) {
+	report.Figures = []Figure{}
+	if err := o.Check(); err != nil {
+		return report, err
+	}
+	l, err := openLab(o.withDefaults())
 	if err != nil {
 		return report, err
 	}

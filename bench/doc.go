@@ -7,4 +7,6 @@
 //
 // What runs under load in these benches is the program that people run: the writer on a real log, and for everything that
 // takes a whole shop the binary itself, as "millrace up" and its subcommands in processes of their own.
+//
+// A flash sale is also something to be run and looked at by itself: [FlashSale]. It holds what buyers were told against the log.
 package bench

@@ -11,6 +11,8 @@ import (
 // Report is what a run measured.
 type Report struct {
 	Figures []Figure `json:"figures"`
+	// Sale is what there is to tell of a single flash sale beside its figures; nil for other runs.
+	Sale *Sale `json:"sale,omitempty"`
 }
 
 // WriteTable prints a row a figure.

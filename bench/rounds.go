@@ -99,7 +99,8 @@ func openLoop(ctx context.Context, rate int, length time.Duration, operate func(
 		if err := wait(ctx, time.Until(due)); err != nil {
 			break // it stands in the group, or is the caller's
 		}
-		group.Go(func() error { return operate(ctx, n, due) })
+		operation := n // which counts on while this one begins
+		group.Go(func() error { return operate(ctx, operation, due) })
 	}
 	return n, group.Wait()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -42,5 +43,25 @@ func TestAlternateSaysWhoseOperationFailed(t *testing.T) {
 	_, _, err := alternate(t.Context(), 50*time.Millisecond, fine, bad, func(string, ...any) {})
 	if !errors.Is(err, broken) || !strings.Contains(err.Error(), "bad") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestOpenLoopNumbersItsOperations(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	seen := make(map[int]int)
+	n, err := openLoop(t.Context(), 1000, 100*time.Millisecond, func(_ context.Context, n int, _ time.Time) error {
+		mu.Lock()
+		defer mu.Unlock()
+		seen[n]++
+		return nil
+	})
+	if err != nil || n != 100 || len(seen) != n {
+		t.Fatalf("%d operations with %d numbers (%v), want 100", n, len(seen), err)
+	}
+	for i := range n {
+		if seen[i] != 1 {
+			t.Errorf("%d operations are number %d", seen[i], i)
+		}
 	}
 }

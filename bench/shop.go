@@ -1,22 +1,18 @@
 package bench
 
 import (
-	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // shopKind is what a shop holds at first.
@@ -30,16 +26,12 @@ const (
 
 // shop is a running "millrace up" in a process of its own.
 type shop struct {
-	kind   shopKind
-	binary string
-	data   string // its data directory
-	log    string // the file with what it logs
-	memory *memoryWatch
-	pid    int
+	*process
+	kind       shopKind
+	binary     string
+	data       string // its data directory
+	staffToken string
 
-	cancel   context.CancelFunc
-	running  errgroup.Group
-	graphql  string // the address of its API
 	imported *importResult
 	events   int64 // the log has so many, as far as known
 	years    int   // how often the invoices have been imported
@@ -48,68 +40,19 @@ type shop struct {
 // startShop starts a shop on a data directory that does not exist yet, and returns when it is ready.
 func (l *lab) startShop(ctx context.Context, k shopKind) (*shop, error) {
 	l.say("starting millrace up (%s)", k)
-	s := &shop{kind: k, binary: l.Binary, data: l.newDir("shop-" + string(k)), log: l.newDir("shop-" + string(k) + ".log")}
-	logs, err := os.Create(s.log)
-	if err != nil {
-		return nil, fmt.Errorf("bench: making the shop's log: %w", err)
-	}
-	// It ends by stop, not with ctx: what is measured on it may outlive a deadline of the bench.
-	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s.cancel = cancel
-	cmd := s.program(running, "up", "--addr", "127.0.0.1:0")
-	if k == emptyShop {
-		cmd.Env = append(cmd.Env, "MILLRACE_SAMPLE=off")
-	}
-	cmd.Stderr = logs
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		cancel()
-		return nil, errors.Join(fmt.Errorf("bench: starting millrace up: %w", err), logs.Close())
-	}
-	s.pid = cmd.Process.Pid
-	s.memory = watchMemory(running, s.pid)
-	ready := make(chan string, 1)
-	ended := make(chan struct{})
-	s.running.Go(func() error {
-		defer close(ended)
-		awaitAddress(out, ready)
-		err := cmd.Wait()
-		s.memory.stop()
-		if running.Err() != nil {
-			err = nil // it was told to end
+	s := &shop{kind: k, binary: l.Binary, data: l.newDir("shop-" + string(k)), staffToken: rand.Text()}
+	up, err := startProcess(ctx, l.newDir("shop-"+string(k)+".log"), func(running context.Context) *exec.Cmd {
+		cmd := s.program(running, "up", "--addr", "127.0.0.1:0")
+		if k == emptyShop {
+			cmd.Env = append(cmd.Env, "MILLRACE_SAMPLE=off")
 		}
-		return errors.Join(err, logs.Close())
+		return cmd
 	})
-	timeout, stopTimer := context.WithTimeout(ctx, readyTimeout)
-	defer stopTimer()
-	select {
-	case s.graphql = <-ready:
-		return s, nil
-	case <-ended:
-		err = errors.New("it ended before it was ready")
-	case <-timeout.Done():
-		err = fmt.Errorf("it was not ready: %w", context.Cause(timeout))
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(s.data))
 	}
-	return nil, errors.Join(fmt.Errorf("bench: millrace up: %w; its log ends with:\n%s", err, tail(s.log)), s.stop())
-}
-
-// readyLine is what "millrace up" prints when it is ready.
-var readyLine = regexp.MustCompile(`^\s*GraphQL\s+(http\S+)`)
-
-// awaitAddress reads what the shop prints to the end, and sends the address of its API when it comes.
-func awaitAddress(out io.Reader, ready chan<- string) {
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if found := readyLine.FindStringSubmatch(lines.Text()); found != nil {
-			select {
-			case ready <- found[1]:
-			default: // it has said so before
-			}
-		}
-	}
-	_, _ = io.Copy(io.Discard, out) // a line too long for the scanner must not stop the shop
+	s.process = up
+	return s, nil
 }
 
 // program is a subcommand of the binary on the shop's data directory, with nothing in its environment that names other
@@ -121,7 +64,7 @@ func (s *shop) program(ctx context.Context, args ...string) *exec.Cmd {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
-	cmd.Env = append(cmd.Env, "MILLRACE_DATA="+s.data)
+	cmd.Env = append(cmd.Env, "MILLRACE_DATA="+s.data, "MILLRACE_STAFF_TOKEN="+s.staffToken)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C reaches this process, which ends the others
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopTimeout
@@ -161,8 +104,7 @@ func (s *shop) call(ctx context.Context, into any, args ...string) (answer, erro
 
 // stop ends the shop and removes its data.
 func (s *shop) stop() error {
-	s.cancel() // SIGTERM, and by force what has not ended after stopTimeout
-	return errors.Join(s.running.Wait(), os.RemoveAll(s.data))
+	return errors.Join(s.process.stop(), os.RemoveAll(s.data))
 }
 
 func tail(file string) []byte {

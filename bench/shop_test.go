@@ -11,6 +11,7 @@ func TestAwaitAddress(t *testing.T) {
 	for name, c := range map[string]struct{ printed, want string }{
 		"as up prints it": {"\nMillrace is ready.\n  GraphQL      http://127.0.0.1:4711/graphql\n  GraphiQL     http://127.0.0.1:4711/\n", "http://127.0.0.1:4711/graphql"},
 		"at the margin":   {"GraphQL http://127.0.0.1:1/graphql\n", "http://127.0.0.1:1/graphql"},
+		"as api logs it":  {`{"time":"2026-11-22T09:30:00Z","level":"INFO","msg":"api runs","graphql":"http://127.0.0.1:4711/graphql"}` + "\n", "http://127.0.0.1:4711/graphql"},
 		"twice":           {"GraphQL http://a/\nGraphQL http://b/\n", "http://a/"},
 		"not at all":      {"Starting\n" + strings.Repeat("x", 100_000), ""},
 	} {

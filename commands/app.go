@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/domain/money"
-	"github.com/millrace/millrace/domain/rule"
 	"github.com/millrace/millrace/internal/es"
 )
 
@@ -81,12 +80,3 @@ func New(d Dependencies) (*App, error) {
 
 // Currency returns the shop's currency.
 func (a *App) Currency() money.Currency { return a.currency }
-
-// execute runs a command; a key that was used for another request is the caller's to mend.
-func (a *App) execute(ctx context.Context, c es.Command) (es.Outcome, error) {
-	outcome, err := a.executor.Execute(ctx, c)
-	if conflict := (*es.IdempotencyConflictError)(nil); errors.As(err, &conflict) {
-		return outcome, rule.New(rule.Conflict, "the key was used before with another input").At("input", "idempotencyKey")
-	}
-	return outcome, err
-}

@@ -2,6 +2,8 @@ package commands
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 
 	"github.com/millrace/millrace/domain/cart"
 	"github.com/millrace/millrace/internal/es"
@@ -20,21 +22,24 @@ type CartResult struct {
 	Position int64
 }
 
-// CartCreate answers with the cart and its id, which is in no event and can be had here only. Refusals: rule.NotFound at
-// input, lines, <i>, sku for a SKU that shoppers do not see; rule.Invalid at that line's quantity, or at input, lines.
+// CartCreate answers with the cart and its id, which is in no event and can be had here only: under a key of the context it is derived
+// from the key. Refusals: rule.NotFound at input, lines, <i>, sku for a SKU that shoppers do not see; rule.Invalid at that line's
+// quantity, or at input, lines.
 func (a *App) CartCreate(ctx context.Context, in CartCreate) (CartResult, error) {
 	lines, err := normalLines(in.Lines)
 	if err != nil {
 		return CartResult{}, err
 	}
-	id := newID()
-	stream := Carts.Stream(CartRef(id))
-	var state cart.State
-	outcome, err := a.execute(ctx, es.Command{
+	ids := a.cartIDs(ctx)
+	answer := newShown(Carts)
+	position, err := a.execute(ctx, es.Command{
 		Name:    "cart.create",
-		Streams: stocksOf(lines),
+		Streams: append(stocksOf(lines), ids.expected()...),
 		Decide: func(d *es.Decision) error {
-			before := es.Minted(d, stream)
+			stream, before, err := ids.free(d)
+			if err != nil {
+				return err
+			}
 			priced, err := offered(d, lines)
 			if err != nil {
 				return err
@@ -43,12 +48,75 @@ func (a *App) CartCreate(ctx context.Context, in CartCreate) (CartResult, error)
 			if err != nil {
 				return at(err, "input")
 			}
-			state = es.Append(d, stream, events...)
+			answer.set(stream, es.Append(d, stream, events...))
 			return nil
 		},
-	})
+	}, in, answer)
 	if err != nil {
 		return CartResult{}, err
 	}
-	return CartResult{ID: id, State: state, Position: outcome.Position}, nil
+	id, err := ids.of(answer.stream())
+	if err != nil {
+		return CartResult{}, err
+	}
+	return CartResult{ID: id, State: answer.state, Position: position}, nil
+}
+
+// cartIDs are the ids that a new cart may have, the first that is free. Under a key they follow from it, so that no record has to hold
+// one; there are several since a key may be used anew once it was forgotten.
+type cartIDs struct {
+	random string
+	key    *Key
+	secret []byte
+}
+
+func (a *App) cartIDs(ctx context.Context) cartIDs {
+	if key, ok := KeyFrom(ctx); ok {
+		return cartIDs{key: &key, secret: a.keys.idempotency}
+	}
+	return cartIDs{random: newID()}
+}
+
+// maxUses is how often one key can be used for a new cart, each time once it was forgotten: every day for eleven years.
+const maxUses = 4096
+
+// at returns the id of the nth use of the key.
+func (c cartIDs) at(n int) string {
+	return lower32.EncodeToString(c.key.hash(c.secret, "cart", strconv.Itoa(n))[:idBytes])
+}
+
+// expected names the stream that is to be read before the decision.
+func (c cartIDs) expected() []string {
+	if c.key == nil {
+		return nil
+	}
+	return []string{Carts.Stream(CartRef(c.at(0))).Name()}
+}
+
+// free returns the stream of the first id that no cart has.
+func (c cartIDs) free(d *es.Decision) (es.Stream[cart.State], cart.State, error) {
+	if c.key == nil {
+		stream := Carts.Stream(CartRef(c.random))
+		return stream, es.Minted(d, stream), nil
+	}
+	for n := range maxUses {
+		stream := Carts.Stream(CartRef(c.at(n)))
+		if before, err := es.State(d, stream); err != nil || !before.Exists() {
+			return stream, before, err
+		}
+	}
+	return es.Stream[cart.State]{}, cart.State{}, fmt.Errorf("commands: a key was used for %d carts", maxUses)
+}
+
+// of returns the id of the cart with that stream.
+func (c cartIDs) of(stream string) (string, error) {
+	if c.key == nil {
+		return c.random, nil
+	}
+	for n := range maxUses {
+		if id := c.at(n); Carts.Stream(CartRef(id)).Name() == stream {
+			return id, nil
+		}
+	}
+	return "", fmt.Errorf("commands: the cart of an idempotency key is not one of the key's, but %s", stream)
 }

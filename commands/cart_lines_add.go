@@ -25,8 +25,8 @@ func (a *App) CartLinesAdd(ctx context.Context, in CartLinesAdd) (CartResult, er
 	if err != nil {
 		return CartResult{}, err
 	}
-	var state cart.State
-	outcome, err := a.execute(ctx, es.Command{
+	answer := newShown(Carts)
+	position, err := a.execute(ctx, es.Command{
 		Name:    "cart.lines_add",
 		Streams: append(stocksOf(lines), stream.Name()),
 		Decide: func(d *es.Decision) error {
@@ -45,12 +45,12 @@ func (a *App) CartLinesAdd(ctx context.Context, in CartLinesAdd) (CartResult, er
 			if err != nil {
 				return at(err, "input")
 			}
-			state = es.Append(d, stream, events...)
+			answer.set(stream, es.Append(d, stream, events...))
 			return nil
 		},
-	})
+	}, in, answer)
 	if err != nil {
 		return CartResult{}, err
 	}
-	return CartResult{ID: in.CartID, State: state, Position: outcome.Position}, nil
+	return CartResult{ID: in.CartID, State: answer.state, Position: position}, nil
 }

@@ -42,8 +42,8 @@ func (a *App) CartLinesUpdate(ctx context.Context, in CartLinesUpdate) (CartResu
 	if len(errs) > 0 {
 		return CartResult{}, errors.Join(errs...)
 	}
-	var state cart.State
-	outcome, err := a.execute(ctx, es.Command{
+	answer := newShown(Carts)
+	position, err := a.execute(ctx, es.Command{
 		Name:    "cart.lines_update",
 		Streams: []string{stream.Name()},
 		Decide: func(d *es.Decision) error {
@@ -55,12 +55,12 @@ func (a *App) CartLinesUpdate(ctx context.Context, in CartLinesUpdate) (CartResu
 			if err != nil {
 				return at(err, "input")
 			}
-			state = es.Append(d, stream, events...)
+			answer.set(stream, es.Append(d, stream, events...))
 			return nil
 		},
-	})
+	}, in, answer)
 	if err != nil {
 		return CartResult{}, err
 	}
-	return CartResult{ID: in.CartID, State: state, Position: outcome.Position}, nil
+	return CartResult{ID: in.CartID, State: answer.state, Position: position}, nil
 }

@@ -2,11 +2,9 @@ package commands
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
-	"unicode/utf8"
 
 	"github.com/millrace/millrace/domain/cart"
 	"github.com/millrace/millrace/domain/catalog"
@@ -27,8 +25,6 @@ type CheckOut struct {
 	PaymentToken string
 	// ExpectedTotal is a decimal number in the shop's currency: what the buyer thinks to pay. It may be nil.
 	ExpectedTotal *string
-	// IdempotencyKey makes repetitions of the same input have one effect and one answer. It may be nil.
-	IdempotencyKey *string
 }
 
 // OrderResult is an order as a command left it.
@@ -40,8 +36,7 @@ type OrderResult struct {
 }
 
 const (
-	maxPaymentToken   = 200
-	maxIdempotencyKey = 255
+	maxPaymentToken = 200
 	// numberDraws is how many order numbers are drawn before one that is free is given up on. Of 2^40 numbers a shop
 	// would have to have used most for this to happen.
 	numberDraws = 10
@@ -54,7 +49,7 @@ var errNumberTaken = errors.New("commands: the order number is taken")
 //
 // Refusals: rule.Invalid at the input that is wrong, all of them together; at input, cartId: rule.NotFound, CartClosed,
 // CartEmpty, OutOfStock (one for each SKU that is short), NotFound for each SKU no longer for sale; rule.TotalChanged at
-// input, expectedTotal; rule.Conflict at input, idempotencyKey where the key was used with another input.
+// input, expectedTotal.
 func (a *App) CheckOut(ctx context.Context, in CheckOut) (OrderResult, error) {
 	c, err := a.checkOut(in)
 	if err != nil {
@@ -69,21 +64,19 @@ func (a *App) CheckOut(ctx context.Context, in CheckOut) (OrderResult, error) {
 	}
 	for range numberDraws {
 		c.number = newOrderNumber()
-		outcome, err := a.execute(ctx, es.Command{
-			Name:        "checkout",
-			Streams:     []string{c.cart.Name(), Orders.Stream(c.number).Name()},
-			Idempotency: c.idempotency,
-			Decide:      c.decide,
-		})
+		position, err := a.execute(ctx, es.Command{
+			Name:    "checkout",
+			Streams: []string{c.cart.Name(), Orders.Stream(c.number).Name()},
+			Decide:  c.decide,
+		}, in, c.placed)
 		switch {
 		case errors.Is(err, errNumberTaken):
 			continue
 		case err != nil:
 			return OrderResult{}, err
-		case outcome.Replayed:
-			return a.firstAnswer(ctx, outcome)
 		}
-		return OrderResult{State: c.placed, AccessToken: a.AccessToken(c.number), Position: outcome.Position}, nil
+		placed := c.placed.state
+		return OrderResult{State: placed, AccessToken: a.AccessToken(placed.Number), Position: position}, nil
 	}
 	return OrderResult{}, fmt.Errorf("commands: no free order number in %d draws", numberDraws)
 }
@@ -96,19 +89,18 @@ type checkingOut struct {
 	contact       Contact
 	token         string
 	expectedTotal *money.Money
-	idempotency   *es.Idempotency
 
 	subject                    string
 	country                    string
 	sealedContact, sealedToken personal.Sealed
 
 	number string
-	placed order.State // set by decide
+	placed *shown[order.State]
 }
 
 // checkOut checks everything that no state could make acceptable, and reports all of it together.
 func (a *App) checkOut(in CheckOut) (*checkingOut, error) {
-	c := &checkingOut{currency: a.currency, deadline: a.paymentDeadline, token: in.PaymentToken}
+	c := &checkingOut{currency: a.currency, deadline: a.paymentDeadline, token: in.PaymentToken, placed: newShown(Orders)}
 	var errs []error
 	var err error
 	if c.cart, err = cartStream(in.CartID); err != nil {
@@ -134,28 +126,7 @@ func (a *App) checkOut(in CheckOut) (*checkingOut, error) {
 		}
 		c.expectedTotal = &total
 	}
-	if in.IdempotencyKey != nil {
-		if n := utf8.RuneCountInString(*in.IdempotencyKey); n < 1 || n > maxIdempotencyKey {
-			errs = append(errs, rule.New(rule.Invalid, "has %d characters, 1 to %d are allowed", n, maxIdempotencyKey).
-				At("input", "idempotencyKey"))
-		}
-		if c.idempotency, err = a.idempotency("checkout", *in.IdempotencyKey, in); err != nil {
-			return nil, err
-		}
-	}
 	return c, errors.Join(errs...)
-}
-
-// idempotency names a request under a client's key. Both hashes are keyed, since the input is personal.
-func (a *App) idempotency(operation, key string, input any) (*es.Idempotency, error) {
-	request, err := json.Marshal(input)
-	if err != nil {
-		return nil, fmt.Errorf("commands: hashing the input of %s: %w", operation, err)
-	}
-	return &es.Idempotency{
-		Key:     mac(a.keys.idempotency, "key", operation, key),
-		Request: mac(a.keys.idempotency, "request", operation, string(request)),
-	}, nil
 }
 
 func (c *checkingOut) decide(d *es.Decision) error {
@@ -191,11 +162,8 @@ func (c *checkingOut) decide(d *es.Decision) error {
 	if err != nil {
 		return at(err, "input")
 	}
-	c.placed = es.Append(d, stream, placed...)
+	c.placed.set(stream, es.Append(d, stream, placed...))
 	es.Append(d, c.cart, closed...)
-	if c.idempotency != nil {
-		c.idempotency.Streams = []string{stream.Name()}
-	}
 	return nil
 }
 
@@ -239,25 +207,4 @@ func (c *checkingOut) reserve(d *es.Decision, bought cart.State) ([]order.Placed
 		return nil, errors.Join(errs...)
 	}
 	return lines, nil
-}
-
-// firstAnswer returns what the first checkout under an idempotency key was answered with: the order as it was then.
-func (a *App) firstAnswer(ctx context.Context, outcome es.Outcome) (OrderResult, error) {
-	if len(outcome.Streams) != 1 || es.CategoryOf(outcome.Streams[0]) != Orders.Name {
-		return OrderResult{}, fmt.Errorf("commands: an idempotency key names %v, not an order", outcome.Streams)
-	}
-	number := es.IDOf(outcome.Streams[0])
-	// Placing is the first event, and one checkout appends no other to its order.
-	events, err := a.reader.ReadStream(ctx, outcome.Streams[0], 0, 1)
-	if err != nil { // there is an answer, and it cannot be told now
-		return OrderResult{}, fmt.Errorf("commands: reading order %s: %w: %w", number, es.ErrOutcomeUnknown, err)
-	}
-	state, err := es.FoldStream(Orders, order.State{}, events)
-	if err != nil {
-		return OrderResult{}, fmt.Errorf("commands: reading order %s: %w", number, err)
-	}
-	if !state.Exists() {
-		return OrderResult{}, fmt.Errorf("commands: order %s of an idempotency key is not in the log", number)
-	}
-	return OrderResult{State: state, AccessToken: a.AccessToken(number), Position: outcome.Position}, nil
 }

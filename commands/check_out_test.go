@@ -1,7 +1,6 @@
 package commands_test
 
 import (
-	"reflect"
 	"strings"
 	"testing"
 
@@ -61,8 +60,8 @@ func TestCheckOut(t *testing.T) {
 func TestCheckOutSealsWhatIsPersonal(t *testing.T) {
 	k := shopWithCart(t)
 	in := checkout()
-	in.PaymentToken, in.IdempotencyKey = "tok_secret", ptr("key-of-ada")
-	r := must[commands.OrderResult](t)(k.App.CheckOut(ctx, in))
+	in.PaymentToken = "tok_secret"
+	r := must[commands.OrderResult](t)(k.App.CheckOut(withKey("key-of-ada"), in))
 	for _, e := range k.Log() {
 		for _, secret := range []string{cartID, "Ada", "ada", "Mill Lane", "LS1", "tok_secret", "key-of-ada", r.AccessToken} {
 			if strings.Contains(e.Stream+string(e.Data), secret) {
@@ -106,12 +105,12 @@ func TestCheckOutRefusals(t *testing.T) {
 			name: "everything wrong at once",
 			when: func(c *in) {
 				c.Email, c.ShippingAddress, c.PaymentToken = "ada", commands.Address{Country: "Britain"}, " "
-				c.ExpectedTotal, c.IdempotencyKey = ptr("1.005"), ptr("")
+				c.ExpectedTotal = ptr("1.005")
 			},
 			want: []string{
 				"INVALID input.email", "INVALID input.shippingAddress.name", "INVALID input.shippingAddress.line1",
 				"INVALID input.shippingAddress.city", "INVALID input.shippingAddress.country", "INVALID input.payment.token",
-				"INVALID input.expectedTotal", "INVALID input.idempotencyKey",
+				"INVALID input.expectedTotal",
 			},
 		},
 		{name: "a name beside the address", when: func(c *in) { c.Email = "Ada <ada@example.org>" }, want: []string{"INVALID input.email"}},
@@ -121,7 +120,6 @@ func TestCheckOutRefusals(t *testing.T) {
 		{name: "a long postcode", when: func(c *in) { c.ShippingAddress.Postcode = strings.Repeat("1", 21) }, want: []string{"INVALID input.shippingAddress.postcode"}},
 		{name: "a line break", when: func(c *in) { c.ShippingAddress.Line2 = "a\nb" }, want: []string{"INVALID input.shippingAddress.line2"}},
 		{name: "a long token", when: func(c *in) { c.PaymentToken = strings.Repeat("t", 201) }, want: []string{"INVALID input.payment.token"}},
-		{name: "a long key", when: func(c *in) { c.IdempotencyKey = ptr(strings.Repeat("k", 256)) }, want: []string{"INVALID input.idempotencyKey"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			k := shopWithCart(t)
@@ -144,26 +142,6 @@ func TestCheckOutTakesThePriceOfTheMoment(t *testing.T) {
 	if r := must[commands.OrderResult](t)(k.App.CheckOut(ctx, checkout())); r.State.Total != pounds(950) {
 		t.Fatalf("got %v, want 9.50 GBP", r.State.Total)
 	}
-}
-
-func TestCheckOutIsDoneOnceForAKey(t *testing.T) {
-	k := shopWithCart(t)
-	in := checkout()
-	in.IdempotencyKey = ptr("once")
-	first := must[commands.OrderResult](t)(k.App.CheckOut(ctx, in))
-	k.Fresh()
-	k.Given("order-"+first.State.Number, order.Confirmed{}) // the world goes on
-
-	again := must[commands.OrderResult](t)(k.App.CheckOut(ctx, in))
-	k.Then()
-	if !reflect.DeepEqual(again, first) {
-		t.Fatalf("the retry was answered\n%+v, the first\n%+v", again, first)
-	}
-
-	other := in
-	other.PaymentToken = "declined"
-	_, err := k.App.CheckOut(ctx, other)
-	wantRefusals(t, k, err, "CONFLICT input.idempotencyKey")
 }
 
 func TestAccessTokens(t *testing.T) {

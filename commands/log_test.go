@@ -111,9 +111,9 @@ func TestARetryGetsTheFirstAnswer(t *testing.T) {
 	second, _ := process(t, env.DatabaseURL)
 	stocked(t, first, 10)
 	in := must[commands.CheckOut](t)(oneMug(t.Context(), first, "ada@example.org"))
-	in.IdempotencyKey = ptr("once")
+	once := commands.WithKey(t.Context(), commands.Key{Text: "once"})
 
-	lost, lose := context.WithCancel(t.Context())
+	lost, lose := context.WithCancel(once)
 	var g errgroup.Group
 	g.Go(func() error {
 		_, _ = first.CheckOut(lost, in) // nobody hears how it went
@@ -124,7 +124,7 @@ func TestARetryGetsTheFirstAnswer(t *testing.T) {
 	for n := range answers {
 		a := []*commands.App{first, second}[n%2]
 		g.Go(func() (err error) {
-			answers[n], err = a.CheckOut(t.Context(), in)
+			answers[n], err = a.CheckOut(once, in)
 			return err
 		})
 	}
@@ -140,7 +140,7 @@ func TestARetryGetsTheFirstAnswer(t *testing.T) {
 		t.Errorf("the stock is %+v, %v", s, err)
 	}
 	in.Email = "eve@example.org"
-	if _, err := second.CheckOut(t.Context(), in); rule.CodeOf(err) != rule.Conflict {
+	if _, err := second.CheckOut(once, in); rule.CodeOf(err) != rule.Conflict {
 		t.Errorf("got %v, want a conflict", err)
 	}
 }

@@ -31,19 +31,20 @@ func (a *App) OrderCancel(ctx context.Context, in OrderCancel) (OrderResult, err
 		return OrderResult{}, order.ErrNotFound.At("input")
 	}
 	stream := Orders.Stream(in.OrderID)
-	var state order.State
-	outcome, err := a.execute(ctx, es.Command{
+	answer := newShown(Orders)
+	position, err := a.execute(ctx, es.Command{
 		Name:    "order.cancel",
 		Streams: []string{stream.Name()},
-		Decide: func(d *es.Decision) (err error) {
-			state, err = cancelOrder(d, stream, order.Cancel{Reason: in.Reason, By: by})
+		Decide: func(d *es.Decision) error {
+			state, err := cancelOrder(d, stream, order.Cancel{Reason: in.Reason, By: by})
+			answer.set(stream, state)
 			return at(err, "input")
 		},
-	})
+	}, in, answer)
 	if err != nil {
 		return OrderResult{}, err
 	}
-	return OrderResult{State: state, Position: outcome.Position}, nil
+	return OrderResult{State: answer.state, Position: position}, nil
 }
 
 // cancelOrder cancels the order, if it is not cancelled already, and frees what was reserved for it.

@@ -22,8 +22,8 @@ func (a *App) OrderFulfill(ctx context.Context, in OrderFulfill) (OrderResult, e
 		return OrderResult{}, order.ErrNotFound.At("input")
 	}
 	stream := Orders.Stream(in.OrderID)
-	var state order.State
-	outcome, err := a.execute(ctx, es.Command{
+	answer := newShown(Orders)
+	position, err := a.execute(ctx, es.Command{
 		Name:    "order.fulfill",
 		Streams: []string{stream.Name()},
 		Decide: func(d *es.Decision) error {
@@ -35,7 +35,7 @@ func (a *App) OrderFulfill(ctx context.Context, in OrderFulfill) (OrderResult, e
 			if err != nil {
 				return at(err, "input")
 			}
-			state = before
+			answer.set(stream, before)
 			if len(events) == 0 {
 				return nil
 			}
@@ -44,12 +44,12 @@ func (a *App) OrderFulfill(ctx context.Context, in OrderFulfill) (OrderResult, e
 			}); err != nil {
 				return err
 			}
-			state = es.Append(d, stream, events...)
+			answer.set(stream, es.Append(d, stream, events...))
 			return nil
 		},
-	})
+	}, in, answer)
 	if err != nil {
 		return OrderResult{}, err
 	}
-	return OrderResult{State: state, Position: outcome.Position}, nil
+	return OrderResult{State: answer.state, Position: position}, nil
 }

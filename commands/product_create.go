@@ -68,19 +68,20 @@ func (a *App) ProductCreate(ctx context.Context, in ProductCreate) (ProductResul
 		return ProductResult{}, errors.Join(errs...)
 	}
 	creation := newProduct(create, in.Slug != nil)
-	var state catalog.State
-	outcome, err := a.execute(ctx, es.Command{
+	answer := newShown(Products)
+	position, err := a.execute(ctx, es.Command{
 		Name:    "product.create",
 		Streams: creation.streams(),
-		Decide: func(d *es.Decision) (err error) {
-			state, err = creation.decide(d)
+		Decide: func(d *es.Decision) error {
+			state, err := creation.decide(d)
+			answer.set(Products.Stream(create.ID), state)
 			return at(err, "input")
 		},
-	})
+	}, in, answer)
 	if err != nil {
 		return ProductResult{}, err
 	}
-	return ProductResult{State: state, Position: outcome.Position}, nil
+	return ProductResult{State: answer.state, Position: position}, nil
 }
 
 // creation is a product about to be created with its slug and SKUs, of checked input.

@@ -28,8 +28,8 @@ func (a *App) ProductUpdate(ctx context.Context, in ProductUpdate) (ProductResul
 	if in.Slug != nil && catalog.ValidSlug(*in.Slug) {
 		streams = append(streams, Slugs.Stream(*in.Slug).Name())
 	}
-	var state catalog.State
-	outcome, err := a.execute(ctx, es.Command{
+	answer := newShown(Products)
+	position, err := a.execute(ctx, es.Command{
 		Name:    "product.update",
 		Streams: streams,
 		Decide: func(d *es.Decision) error {
@@ -56,12 +56,12 @@ func (a *App) ProductUpdate(ctx context.Context, in ProductUpdate) (ProductResul
 					return at(err, "input")
 				}
 			}
-			state = es.Append(d, stream, events...)
+			answer.set(stream, es.Append(d, stream, events...))
 			return nil
 		},
-	})
+	}, in, answer)
 	if err != nil {
 		return ProductResult{}, err
 	}
-	return ProductResult{State: state, Position: outcome.Position}, nil
+	return ProductResult{State: answer.state, Position: position}, nil
 }

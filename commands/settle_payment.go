@@ -157,7 +157,7 @@ func (a *App) settle(ctx context.Context, name, orderID string, decide func(*set
 	}
 	var r PaymentResult
 	orders, payments := Orders.Stream(orderID), Payments.Stream(orderID)
-	outcome, err := a.execute(ctx, es.Command{
+	outcome, err := a.executor.Execute(ctx, es.Command{
 		Name:    name,
 		Streams: []string{orders.Name(), payments.Name()},
 		Decide: func(d *es.Decision) error {

@@ -19,5 +19,5 @@ type StockAdjust struct {
 // rule.OutOfStock at input, delta if fewer units are available than would be taken away.
 func (a *App) StockAdjust(ctx context.Context, in StockAdjust) (StockResult, error) {
 	command := inventory.Adjust{Delta: in.Delta, Reason: in.Reason}
-	return a.moveStock(ctx, "stock.adjust", in.SKU, command.Decide)
+	return a.moveStock(ctx, "stock.adjust", in.SKU, in, command.Decide)
 }

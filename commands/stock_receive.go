@@ -30,20 +30,20 @@ type StockResult struct {
 // reference.
 func (a *App) StockReceive(ctx context.Context, in StockReceive) (StockResult, error) {
 	command := inventory.Receive{Quantity: in.Quantity, Reference: in.Reference}
-	return a.moveStock(ctx, "stock.receive", in.SKU, command.Decide)
+	return a.moveStock(ctx, "stock.receive", in.SKU, in, command.Decide)
 }
 
 // moveStock executes what concerns the stock of one SKU.
 func (a *App) moveStock(
-	ctx context.Context, name, sku string, decide func(inventory.State) ([]inventory.Event, error),
+	ctx context.Context, name, sku string, input any, decide func(inventory.State) ([]inventory.Event, error),
 ) (StockResult, error) {
 	sku = catalog.NormalSKU(sku)
 	if !catalog.ValidSKU(sku) {
 		return StockResult{}, inventory.ErrNotFound.At("input", "sku")
 	}
 	stream := Stocks.Stream(sku)
-	var r StockResult
-	outcome, err := a.execute(ctx, es.Command{
+	stock, owner := newShown(Stocks), newShown(Products)
+	position, err := a.execute(ctx, es.Command{
 		Name:    name,
 		Streams: []string{stream.Name()},
 		Decide: func(d *es.Decision) error {
@@ -55,17 +55,19 @@ func (a *App) moveStock(
 			if err != nil {
 				return at(err, "input")
 			}
-			if r.Product, err = es.State(d, Products.Stream(before.Product)); err != nil {
+			products := Products.Stream(before.Product)
+			product, err := es.State(d, products)
+			if err != nil {
 				return err
 			}
-			r.Variant, _ = r.Product.Variant(sku)
-			r.State = es.Append(d, stream, events...)
+			owner.set(products, product)
+			stock.set(stream, es.Append(d, stream, events...))
 			return nil
 		},
-	})
+	}, input, stock, owner)
 	if err != nil {
 		return StockResult{}, err
 	}
-	r.Position = outcome.Position
-	return r, nil
+	variant, _ := owner.state.Variant(sku)
+	return StockResult{State: stock.state, Product: owner.state, Variant: variant, Position: position}, nil
 }

@@ -28,8 +28,8 @@ func (a *App) VariantPriceChange(ctx context.Context, in VariantPriceChange) (Pr
 		return ProductResult{}, inventory.ErrNotFound.At("input", "sku")
 	}
 	stock := Stocks.Stream(sku)
-	var state catalog.State
-	outcome, err := a.execute(ctx, es.Command{
+	answer := newShown(Products)
+	position, err := a.execute(ctx, es.Command{
 		Name:    "variant.price_change",
 		Streams: []string{stock.Name()},
 		Decide: func(d *es.Decision) error {
@@ -49,12 +49,12 @@ func (a *App) VariantPriceChange(ctx context.Context, in VariantPriceChange) (Pr
 			if err != nil {
 				return at(err, "input")
 			}
-			state = es.Append(d, stream, events...)
+			answer.set(stream, es.Append(d, stream, events...))
 			return nil
 		},
-	})
+	}, in, answer)
 	if err != nil {
 		return ProductResult{}, err
 	}
-	return ProductResult{State: state, Position: outcome.Position}, nil
+	return ProductResult{State: answer.state, Position: position}, nil
 }

@@ -35,6 +35,12 @@ func (m media) contentType() string {
 // anything at all, it is application/json.
 func negotiate(accept []string) media {
 	header := strings.Join(accept, ",")
+	switch header { // what most clients send, in the cheapest way
+	case "", "*/*", "application/json":
+		return mediaJSON
+	case "application/graphql-response+json":
+		return mediaGraphQL
+	}
 	if strings.TrimSpace(header) == "" {
 		return mediaJSON
 	}

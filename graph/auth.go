@@ -57,6 +57,16 @@ func (h *Handler) isStaff(token string) bool {
 	return subtle.ConstantTimeCompare(got[:], want[:]) == 1
 }
 
+// client returns whom a request counts for. A token that is not valid makes nobody another client: else everybody would be a new one each
+// time.
+func (h *Handler) client(peer string, header http.Header, id identity) Client {
+	c := Client{Peer: peer, Header: header}
+	if id.staff {
+		c.Token = h.options.StaffToken
+	}
+	return c
+}
+
 // validTrace reports whether s is a traceparent: 00-<32 hex digits>-<16 hex digits>-<2 hex digits>.
 func validTrace(s string) bool {
 	const length = 55

@@ -18,6 +18,11 @@ type call struct {
 	// name is the operation's name or its root fields, for logs.
 	name string
 
+	// keyed says that the request came with an idempotency key.
+	keyed bool
+	// asOf is the position of the last mutation's effect if it had a key: its answer shows what was known then. 0 means now.
+	asOf int64
+
 	loaders loaders
 
 	// background holds the goroutines of a subscription; the transport waits for them.
@@ -26,8 +31,9 @@ type call struct {
 	mu       sync.Mutex
 	position int64
 	// done and refused count mutation fields: refused are those that had no effect because the log was away.
-	done, refused int
-	failure       *gqlerror.Error
+	// conflicts are those whose key belongs to something else.
+	done, refused, conflicts int
+	failure                  *gqlerror.Error
 }
 
 type callKey struct{}
@@ -67,6 +73,21 @@ func (c *call) outcome(refused bool) {
 	if refused {
 		c.refused++
 	}
+}
+
+// conflict notes a mutation that was refused for its key.
+func (c *call) conflict() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done++
+	c.conflicts++
+}
+
+// onlyConflicts reports whether every field of a mutation was refused for its key.
+func (c *call) onlyConflicts() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.done > 0 && c.done == c.conflicts
 }
 
 // reached returns the highest position of an effect, 0 for none.

@@ -4,9 +4,9 @@
 // WebSocket. A request goes through these steps, and everything up to the last happens before any resolver runs:
 //
 //	transport   reads the request and refuses what is too large or not well-formed   http.go, sse.go, websocket.go
-//	identity    who asks, and the position that the answer must show                 auth.go, position.go
+//	identity    who asks, and whether too often: 429; the position that it must show auth.go, position.go
 //	prepare     parses, validates and measures the operation                         prepare.go, limits.go
-//	admission   may refuse the operation: 503 or 429                                 handler.go (Options.Admit)
+//	admission   lets the operation in, perhaps after a moment, or refuses it: 503         admission.go
 //	resolvers   read the read models, or hand a command to commands                  one file a module
 //
 // Resolvers know the other parts of Millrace by the small interfaces in deps.go. What several objects of an answer need

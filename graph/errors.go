@@ -33,6 +33,8 @@ const (
 	Forbidden Code = "FORBIDDEN"
 	// NotFound is a subscription to something that does not exist.
 	NotFound Code = "NOT_FOUND"
+	// Conflict is an idempotency key, in a header or in extensions, that was used before for another request.
+	Conflict Code = "CONFLICT"
 	// Stale is a read model that has not come as far as it was asked for.
 	Stale Code = "STALE"
 	// RateLimited is a client that asks too often.
@@ -41,6 +43,10 @@ const (
 	Overloaded Code = "OVERLOADED"
 	// Unavailable is a part of the shop that cannot be had now.
 	Unavailable Code = "UNAVAILABLE"
+	// PersistedQueryNotFound is a hash whose document nobody knows: send it once more with the document.
+	PersistedQueryNotFound Code = "PERSISTED_QUERY_NOT_FOUND"
+	// PersistedQueryNotSupported is a persisted query of another version than 1.
+	PersistedQueryNotSupported Code = "PERSISTED_QUERY_NOT_SUPPORTED"
 	// Internal is a mistake of ours.
 	Internal Code = "INTERNAL"
 )
@@ -63,6 +69,7 @@ var (
 	errForbidden  = problem(Forbidden, "only staff may ask for this: send the staff token as Authorization: Bearer <token>")
 	errBadToken   = problem(Unauthenticated, "the token in Authorization is not valid; leave the header out to be a guest")
 	errNoSchemeAs = problem(Unauthenticated, "Authorization must be Bearer <token>")
+	errKeyUsed    = problem(Conflict, "the idempotency key was used before for another request; nothing has happened")
 	errTimedOut   = problem(Unavailable, "the answer took too long")
 )
 
@@ -118,7 +125,7 @@ func (h *Handler) translate(ctx context.Context, err error) *gqlerror.Error {
 		}
 		return coded(Stale, "what was asked for has fallen behind; ask again")
 	case errors.Is(err, es.ErrOutcomeUnknown):
-		return coded(Unavailable, "it is not known whether this has happened; look, or send it again with the same idempotencyKey")
+		return coded(Unavailable, "it is not known whether this has happened; look, or send it again with the same idempotency key")
 	case errors.Is(err, es.ErrUnavailable):
 		return coded(Unavailable, "the shop cannot take this now; nothing has happened, try again")
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -3,12 +3,14 @@ package graph
 import (
 	"cmp"
 	"context"
-	"errors"
+	"crypto/sha256"
+	"encoding/hex"
 	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -16,9 +18,11 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/formatter"
 
 	"github.com/millrace/millrace/graph/generated"
 	"github.com/millrace/millrace/graph/graphiql"
+	"github.com/millrace/millrace/internal/responsecache"
 )
 
 // Path is where the API is.
@@ -37,9 +41,25 @@ type Options struct {
 	// Origins are those, beside the server's own, from which browsers may open WebSockets, for example
 	// https://shop.example; "*" means all.
 	Origins []string
-	// Admit, if not nil, is asked about each operation before any of it runs. An *Error with the code RateLimited,
-	// Overloaded or Unavailable is answered with 429 or 503 and Retry-After.
-	Admit func(ctx context.Context, op Operation) error
+	// Limit, if not nil, counts what a client asks for: each request and each operation on a socket, and a mutation once more as such. It
+	// may tell the client how often it may ask, in the header of the answer. An *Error with the code RateLimited is answered with 429 and
+	// Retry-After.
+	Limit func(ctx context.Context, client Client, mutation bool, answer http.Header) error
+	// Admit, if not nil, is asked about each operation before any of it runs, and may let it wait. An *Error with the code Overloaded or
+	// Unavailable is answered with 503 and Retry-After. What it admits is released exactly once: when the operation has been answered, or a
+	// subscription for the first time.
+	Admit func(ctx context.Context, op Operation) (Release, error)
+	// MaxSubscriptions is how many subscriptions run at a time, over all connections; 0 means 10,000.
+	MaxSubscriptions int
+	// Cache keeps whole answers to public queries; nil: each is read anew.
+	Cache *responsecache.Cache
+	// Persisted is where processes share persisted documents; nil: each has its own.
+	Persisted Documents
+	// MaxAge is for how long others may show a public answer to a GET without asking again; 0: they ask each time. They tell
+	// whether it is still good by its ETag.
+	MaxAge time.Duration
+	// Stale is for how long others may show a public answer while they cannot get another.
+	Stale time.Duration
 	// Timeout bounds a query or mutation; 0 means 30 s.
 	Timeout time.Duration
 	// Logger is nil for slog.Default.
@@ -47,6 +67,20 @@ type Options struct {
 	// Metrics registers the face's metrics; nil keeps them out of sight.
 	Metrics prometheus.Registerer
 }
+
+// Client is who sent a request, as far as is known.
+type Client struct {
+	// Peer is the address and port of the other end of the connection, which may be a proxy's.
+	Peer string
+	// Header is that of the request, or of the one that opened the socket.
+	Header http.Header
+	// Token is what it showed, if that is valid; "" for guests.
+	Token string
+}
+
+// Release tells that an operation no longer holds what it was admitted to. Completed says that it was a query or a mutation which was
+// answered without an error: the time that it took tells how busy the process is.
+type Release func(completed bool)
 
 // Operation is what is known of a request before it runs.
 type Operation struct {
@@ -70,15 +104,20 @@ type Handler struct {
 	schema  *ast.Schema
 	exec    *executor.Executor
 	// documents are those that were valid, by their text.
-	documents *lru.Cache[string, *ast.QueryDocument]
-	hub       *hub
-	statuses  *statusHub
-	metrics   metrics
+	documents *lru.Cache[string, *document]
+	persisted *persisted
+	// cacheControl is what caches between are told of public answers.
+	cacheControl string
+	hub          *hub
+	statuses     *statusHub
+	metrics      metrics
 
 	// draining is closed by Drain. streams counts the connections that wait for it.
 	draining  chan struct{}
 	drainOnce sync.Once
 	streams   sync.WaitGroup
+	// subscriptions counts those that run.
+	subscriptions atomic.Int64
 }
 
 // NewHandler returns the face of the parts, or an error that says which of them is missing.
@@ -88,14 +127,19 @@ func NewHandler(d Deps, o Options) (*Handler, error) {
 	}
 	o.Limits = o.Limits.withDefaults()
 	o.Timeout = cmp.Or(o.Timeout, 30*time.Second)
+	o.MaxSubscriptions = cmp.Or(o.MaxSubscriptions, 10_000)
 	o.Logger = cmp.Or(o.Logger, slog.Default())
-	documents, err := lru.New[string, *ast.QueryDocument](cachedDocuments)
+	documents, err := lru.New[string, *document](cachedDocuments)
 	if err != nil {
 		return nil, err
 	}
 	h := &Handler{deps: d, options: o, mux: http.NewServeMux(), documents: documents, draining: make(chan struct{})}
+	if h.persisted, err = newPersisted(o.Persisted); err != nil {
+		return nil, err
+	}
+	h.cacheControl = cacheControl(o.MaxAge, o.Stale)
 	h.hub, h.statuses = newHub(d.Feed), &statusHub{projections: d.Projections}
-	h.metrics = newMetrics(o.Metrics)
+	h.metrics = newMetrics(o.Metrics, &h.subscriptions)
 	h.schema = schema()
 	h.exec = executor.New(generated.NewExecutableSchema(generated.Config{Schema: h.schema, Resolvers: &resolver{
 		Deps: d, hub: h.hub, statuses: h.statuses, translate: h.translate, recovered: h.recovered,
@@ -116,6 +160,13 @@ func schema() *ast.Schema {
 	s.Directives = maps.Clone(s.Directives)
 	delete(s.Directives, "defer")
 	return &s
+}
+
+// SchemaHash names the schema: another one answers the same documents otherwise.
+func SchemaHash() string {
+	sum := sha256.New()
+	formatter.NewFormatter(sum).FormatSchema(schema())
+	return hex.EncodeToString(sum.Sum(nil)[:6])
 }
 
 func (h *Handler) recovered(ctx context.Context, cause any) error {
@@ -173,23 +224,6 @@ func (h *Handler) allowedOrigin(r *http.Request) bool {
 	}
 	u, err := url.Parse(origin)
 	return err == nil && u.Host == r.Host
-}
-
-// retryAfter is what a refused client is told when the reason knows no better.
-const retryAfter = time.Second
-
-// refusal returns the part of err that says that an operation is not to run now.
-func refusal(err error) (*Error, bool) {
-	var e *Error
-	if !errors.As(err, &e) {
-		return nil, false
-	}
-	switch e.Code {
-	case RateLimited, Overloaded, Unavailable:
-		return e, true
-	default:
-		return e, false
-	}
 }
 
 // identityMiddleware is what field middlewares are where there are none.

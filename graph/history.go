@@ -29,6 +29,9 @@ func (r orderResolver) History(ctx context.Context, o *model.Order) ([]*model.Or
 	if !o.AsOf.IsZero() {
 		all = slices.DeleteFunc(all, func(e es.Event) bool { return e.RecordedAt.After(o.AsOf) })
 	}
+	if asOf := callFrom(ctx).asOf; asOf > 0 {
+		all = slices.DeleteFunc(all, func(e es.Event) bool { return e.Position > asOf })
+	}
 	slices.SortFunc(all, func(a, b es.Event) int { return int(a.Position - b.Position) })
 	entries := make([]*model.OrderHistoryEntry, len(all))
 	for i, e := range all {

@@ -15,10 +15,18 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"github.com/millrace/millrace/internal/responsecache"
 )
 
 // writeTimeout is how long a client may take to receive an answer, or one event of a stream.
 const writeTimeout = 30 * time.Second
+
+// Values of headers that all answers share.
+var (
+	noStore = []string{"no-store"}
+	noSniff = []string{"nosniff"}
+)
 
 // serveGraphQL serves one request of any transport.
 func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
@@ -28,89 +36,119 @@ func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Add("Vary", "Accept, Authorization, "+positionHeader)
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header()["Cache-Control"], w.Header()["X-Content-Type-Options"] = noStore, noSniff
 	want := negotiate(r.Header.Values("Accept"))
 	if want == mediaNone {
 		h.answerMalformed(w, mediaJSON, &malformed{http.StatusNotAcceptable,
 			"Accept must allow application/json, application/graphql-response+json or text/event-stream"})
 		return
 	}
-	in, err := h.read(w, r)
-	if bad := (*malformed)(nil); errors.As(err, &bad) {
+	id, denied := h.identify(r.Header)
+	client := h.client(r.RemoteAddr, r.Header, id)
+	if err := h.limit(r.Context(), client, false, w.Header()); err != nil {
+		h.answerRefused(w, want, err)
+		return
+	}
+	raw, err := h.read(w, r)
+	spelled, kept := h.spelling(r, want, raw)
+	if kept {
+		if a, ok := h.options.Cache.Lookup(spelled); err == nil && ok {
+			h.writeCached(w, r, want, a)
+			return
+		}
+	}
+	var in request
+	if err == nil {
+		in, err = parse(r, raw)
+	}
+	var bad *malformed
+	if errors.As(err, &bad) {
+		h.answerMalformed(w, want, bad)
+		return
+	}
+	if in.key, bad = headerKey(r.Header); bad != nil {
 		h.answerMalformed(w, want, bad)
 		return
 	}
 	in.streaming = want == mediaEvents
-	id, denied := h.identify(r.Header)
 	var p *prepared
 	var errs gqlerror.List
 	if denied != nil {
 		errs = gqlerror.List{coded(denied.Code, denied.Message)}
 	} else if p, errs = h.prepare(r.Context(), id, in); errs == nil {
-		if in.readOnly && p.op.Operation.Operation == ast.Mutation {
+		mutation := p.op.Operation.Operation == ast.Mutation
+		if in.readOnly && mutation {
 			w.Header().Set("Allow", http.MethodPost)
 			h.answerMalformed(w, want, &malformed{http.StatusMethodNotAllowed, "a mutation must be sent by POST"})
 			return
+		}
+		if mutation {
+			if err := h.limit(r.Context(), client, true, w.Header()); err != nil {
+				h.answerRefused(w, want, err)
+				return
+			}
 		}
 		if err := h.admit(p); err != nil {
 			h.answerRefused(w, want, err)
 			return
 		}
+		defer p.leave()
 	}
 	switch {
 	case want == mediaEvents:
 		h.serveEvents(w, r, p, errs)
 	case errs != nil:
 		h.answerErrors(w, want, errs)
+	case kept && p.public:
+		h.answerPublic(w, r, want, p, spelled)
 	default:
-		h.answer(w, want, in, p)
+		h.answer(w, r, want, in, p)
 	}
 }
 
-func (h *Handler) read(w http.ResponseWriter, r *http.Request) (request, error) {
+// read reads what the request says, as it is spelled: its body or the parameters of its address.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	switch r.Method {
 	case http.MethodPost:
 		return h.readPost(w, r)
 	case http.MethodGet, http.MethodHead:
-		return readGet(r)
+		return []byte(r.URL.RawQuery), nil
 	default:
 		w.Header().Set("Allow", "GET, HEAD, POST")
-		return request{}, &malformed{http.StatusMethodNotAllowed, "the method must be POST or GET"}
+		return nil, &malformed{http.StatusMethodNotAllowed, "the method must be POST or GET"}
 	}
 }
 
-// admit asks whether an operation may run now.
-func (h *Handler) admit(p *prepared) *Error {
-	if h.options.Admit == nil {
-		return nil
+// parse understands what was read.
+func parse(r *http.Request, raw []byte) (in request, err error) {
+	if r.Method == http.MethodPost {
+		in, err = parseRequest(raw, "the body")
+	} else {
+		in, err = parseGet(string(raw))
 	}
-	err := h.options.Admit(p.ctx, p.Operation)
-	if err == nil {
-		return nil
-	}
-	if e, ok := refusal(err); ok {
-		return e
-	}
-	h.options.Logger.WarnContext(p.ctx, "operation refused", "correlation", p.call.correlation, "operation", p.call.name, "error", err)
-	return problem(Unavailable, "the shop cannot take this now; nothing has happened, try again")
+	in.header = r.Header
+	return in, err
 }
 
 // answer runs a query or a mutation.
-func (h *Handler) answer(w http.ResponseWriter, want media, in request, p *prepared) {
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, want media, in request, p *prepared) {
 	var response *graphql.Response
 	h.each(p, func(r *graphql.Response) { response = r })
 	if reached := p.call.reached(); reached > 0 {
 		w.Header().Set(positionHeader, positionText(reached))
 	}
 	if p.public && in.readOnly && len(response.Errors) == 0 {
-		w.Header().Set("Cache-Control", "no-cache") // may be kept, must be asked for again
+		body := h.encode(response)
+		h.writePublic(w, r, want, body, responsecache.ETag(body))
+		return
 	}
 	status := http.StatusOK
 	switch {
 	case p.call.nothingRan():
 		status = http.StatusServiceUnavailable
 		w.Header().Set("Retry-After", seconds(retryAfter))
+	case want == mediaGraphQL && p.call.onlyConflicts():
+		status = http.StatusUnprocessableEntity
 	case want == mediaGraphQL && len(response.Data) == 0:
 		status = http.StatusInternalServerError
 	}
@@ -178,7 +216,10 @@ func seconds(d time.Duration) string {
 func positionText(p int64) string { return strconv.FormatInt(p, 10) }
 
 func (h *Handler) write(w http.ResponseWriter, want media, status int, response *graphql.Response) {
-	body := h.encode(response)
+	h.writeBody(w, want, status, h.encode(response))
+}
+
+func (h *Handler) writeBody(w http.ResponseWriter, want media, status int, body []byte) {
 	w.Header().Set("Content-Type", want.contentType())
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	// A server that cannot set deadlines has none to be set.

@@ -32,7 +32,12 @@ type opened struct {
 func sealOf(s personal.Sealed) seal { return seal{s.Key, string(s.Box)} }
 
 func (l *loaders) init(d Deps) {
-	l.products.fetch = d.Catalogue.Products
+	l.products.fetch = func(ctx context.Context, ids []string) ([]*catalog.State, error) {
+		if asOf := callFrom(ctx).asOf; asOf > 0 {
+			return productsAt(ctx, d.Log, ids, asOf)
+		}
+		return d.Catalogue.Products(ctx, ids)
+	}
 	l.stock.fetch = d.Stock.Levels
 	l.carts.fetch = d.Carts.Carts
 	l.orders.fetch = d.Orders.Orders

@@ -1,6 +1,8 @@
 package graph
 
 import (
+	"sync/atomic"
+
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -13,8 +15,11 @@ type metrics struct {
 	streams prometheus.Gauge
 }
 
-func newMetrics(r prometheus.Registerer) metrics {
+func newMetrics(r prometheus.Registerer, subscriptions *atomic.Int64) metrics {
 	with := promauto.With(r)
+	with.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "millrace_graphql_subscriptions", Help: "Subscriptions that run.",
+	}, func() float64 { return float64(subscriptions.Load()) })
 	return metrics{
 		seconds: with.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "millrace_graphql_seconds", Help: "How long queries and mutations took to run.",

@@ -150,7 +150,7 @@ func (r mutationResolver) Checkout(ctx context.Context, in model.CheckoutInput) 
 		ShippingAddress: commands.Address{
 			Name: a.Name, Line1: a.Line1, Line2: value(a.Line2), City: a.City, Postcode: value(a.Postcode), Country: a.Country,
 		},
-		ExpectedTotal: in.ExpectedTotal, IdempotencyKey: in.IdempotencyKey,
+		ExpectedTotal: in.ExpectedTotal,
 	})
 	o, position, broken, err := changedOrder(ctx, result, err)
 	if err != nil {

@@ -2,12 +2,15 @@ package graph
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/formatter"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 	"github.com/vektah/gqlparser/v2/lexer"
 	"github.com/vektah/gqlparser/v2/parser"
@@ -36,6 +39,8 @@ type request struct {
 	variables     map[string]any
 	extensions    map[string]any
 	header        map[string][]string
+	// key is the idempotency key that came with the request, "" for none.
+	key string
 	// streaming says that the transport can carry more than one answer.
 	streaming bool
 	// readOnly says that the transport must change nothing: GET.
@@ -47,7 +52,12 @@ type prepared struct {
 	ctx  context.Context
 	call *call
 	op   *graphql.OperationContext
+	doc  *document
 	about
+
+	// release gives back what the operation was admitted to, the first time that it is called; leave tells that it has ended.
+	release Release
+	leave   func()
 }
 
 // about is what the transports need to know of an operation.
@@ -55,6 +65,21 @@ type about struct {
 	Operation
 	// public says that the answer is the same for everyone who asks.
 	public bool
+}
+
+// document is a document that is valid.
+type document struct {
+	*ast.QueryDocument
+	// hash is that of its normal form, without white space and comments.
+	hash func() [sha256.Size]byte
+}
+
+func newDocument(doc *ast.QueryDocument) *document {
+	return &document{doc, sync.OnceValue(func() [sha256.Size]byte {
+		sum := sha256.New()
+		formatter.NewFormatter(sum, formatter.WithCompacted()).FormatQueryDocument(doc)
+		return [sha256.Size]byte(sum.Sum(nil))
+	})}
 }
 
 // prepare does all that can be done before an operation runs. Errors are those of the request: there is no data.
@@ -73,11 +98,15 @@ func (h *Handler) prepare(ctx context.Context, id identity, in request) (p *prep
 	if position > 0 {
 		ctx = es.WithPosition(ctx, position)
 	}
+	if errs := h.persisted.complete(ctx, &in); errs != nil {
+		return nil, errs
+	}
 	doc, errs := h.document(in.query)
 	if errs != nil {
 		return nil, errs
 	}
-	op, errs := choose(doc, in.operationName)
+	h.persisted.remember(ctx, &in)
+	op, errs := choose(doc.QueryDocument, in.operationName)
 	if errs != nil {
 		return nil, errs
 	}
@@ -85,6 +114,14 @@ func (h *Handler) prepare(ctx context.Context, id identity, in request) (p *prep
 	if err != nil {
 		return nil, gqlerror.List{variableError(err)}
 	}
+	if in.key, err = requestKey(in); err != nil {
+		return nil, gqlerror.List{h.translate(ctx, err)}
+	}
+	keys, err := keysOf(op, variables, in, id.staff)
+	if err != nil {
+		return nil, gqlerror.List{h.translate(ctx, err)}
+	}
+	c.keyed = in.key != ""
 	complexity, errs := h.options.Limits.check(op, variables, h.options.Introspection)
 	if errs != nil {
 		return nil, errs
@@ -92,38 +129,43 @@ func (h *Handler) prepare(ctx context.Context, id identity, in request) (p *prep
 	if op.Operation == ast.Subscription && !in.streaming {
 		return nil, badRequest("a subscription needs Accept: text/event-stream, or a WebSocket")
 	}
-	p = &prepared{ctx: ctx, call: c, about: describe(op, complexity, id)}
+	p = &prepared{ctx: ctx, call: c, doc: doc, about: describe(op, complexity, id)}
+	p.public = p.public && position == 0
 	c.name = p.label()
 	c.loaders.init(h.deps)
 	p.op = &graphql.OperationContext{
-		RawQuery: in.query, OperationName: in.operationName, Variables: variables, Doc: doc, Operation: op,
+		RawQuery: in.query, OperationName: in.operationName, Variables: variables, Doc: doc.QueryDocument, Operation: op,
 		Headers: in.header, Extensions: in.extensions,
 		RecoverFunc: h.recovered, ResolverMiddleware: identityMiddleware, RootResolverMiddleware: rootIdentity,
+	}
+	if len(keys) > 0 {
+		p.op.RootResolverMiddleware = keys.once
 	}
 	return p, nil
 }
 
 // document parses and validates a document, or finds it among those that were valid before.
-func (h *Handler) document(query string) (*ast.QueryDocument, gqlerror.List) {
+func (h *Handler) document(query string) (*document, gqlerror.List) {
 	if strings.TrimSpace(query) == "" {
 		return nil, badRequest("the query is empty")
 	}
 	if doc, ok := h.documents.Get(query); ok {
 		return doc, nil
 	}
-	doc, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: query}, h.options.Limits.Tokens)
+	parsed, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: query}, h.options.Limits.Tokens)
 	if err != nil {
 		if n := tokens(query); n > h.options.Limits.Tokens {
 			return nil, badRequest("the document has %d tokens; at most %d are allowed", n, h.options.Limits.Tokens)
 		}
 		return nil, clientErrors(err)
 	}
-	if errs := h.tooWide(doc); errs != nil {
+	if errs := h.tooWide(parsed); errs != nil {
 		return nil, errs
 	}
-	if errs := validator.ValidateWithRules(h.schema, doc, h.rules()); len(errs) > 0 {
+	if errs := validator.ValidateWithRules(h.schema, parsed, h.rules()); len(errs) > 0 {
 		return nil, clientErrors(errs)
 	}
+	doc := newDocument(parsed)
 	if len(query) <= cachedBytes {
 		h.documents.Add(query, doc)
 	}

@@ -20,25 +20,23 @@ type malformed struct {
 func (m *malformed) Error() string { return m.message }
 
 // readPost reads the body of a POST.
-func (h *Handler) readPost(w http.ResponseWriter, r *http.Request) (request, error) {
+func (h *Handler) readPost(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if err := checkContentType(r.Header); err != nil {
-		return request{}, err
+		return nil, err
 	}
 	limit := h.options.Limits.BodyBytes
 	if r.ContentLength > limit {
-		return request{}, tooLarge("the body has %d bytes; at most %d are allowed", r.ContentLength, limit)
+		return nil, tooLarge("the body has %d bytes; at most %d are allowed", r.ContentLength, limit)
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
-		return request{}, tooLarge("the body has more than %d bytes; at most %d are allowed", limit, limit)
+		return nil, tooLarge("the body has more than %d bytes; at most %d are allowed", limit, limit)
 	case err != nil:
-		return request{}, &malformed{http.StatusBadRequest, "the body could not be read to its end"}
+		return nil, &malformed{http.StatusBadRequest, "the body could not be read to its end"}
 	}
-	in, err := parseRequest(body, "the body")
-	in.header = r.Header
-	return in, err
+	return body, nil
 }
 
 func tooLarge(format string, args ...any) error {
@@ -89,9 +87,6 @@ func parseRequest(body []byte, what string) (request, error) {
 		return bad("is not valid JSON")
 	}
 	var in request
-	if query, ok := fields["query"]; !ok || string(query) == "null" {
-		return bad("has no query")
-	}
 	for _, f := range []struct {
 		name, kind string
 		into       any
@@ -107,35 +102,41 @@ func parseRequest(body []byte, what string) (request, error) {
 			}
 		}
 	}
+	if query, ok := fields["query"]; (!ok || string(query) == "null") && in.extensions["persistedQuery"] == nil {
+		return bad("has no query")
+	}
 	return in, nil
 }
 
 // unmarshalNumbers keeps numbers as they are written: a variable may be larger than a float holds exactly.
 func unmarshalNumbers(raw []byte, into any) error {
+	if text, ok := into.(*string); ok {
+		return json.Unmarshal(raw, text) // without a decoder's buffer
+	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
 	return d.Decode(into)
 }
 
-// readGet reads the parameters of a GET.
-func readGet(r *http.Request) (request, error) {
+// parseGet reads the parameters of a GET.
+func parseGet(query string) (request, error) {
 	bad := func(message string) (request, error) {
 		return request{}, &malformed{http.StatusBadRequest, message}
 	}
-	values, err := url.ParseQuery(r.URL.RawQuery)
+	values, err := url.ParseQuery(query)
 	if err != nil {
 		return bad("the parameters of the address cannot be read")
 	}
-	if !values.Has("query") {
-		return bad("the address has no parameter query")
-	}
-	in := request{query: values.Get("query"), operationName: values.Get("operationName"), header: r.Header, readOnly: true}
+	in := request{query: values.Get("query"), operationName: values.Get("operationName"), readOnly: true}
 	for name, into := range map[string]*map[string]any{"variables": &in.variables, "extensions": &in.extensions} {
 		if text := values.Get(name); text != "" {
 			if err := unmarshalNumbers([]byte(text), into); err != nil {
 				return bad("the parameter " + name + " is not a JSON object")
 			}
 		}
+	}
+	if !values.Has("query") && in.extensions["persistedQuery"] == nil {
+		return bad("the address has no parameter query")
 	}
 	return in, nil
 }

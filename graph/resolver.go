@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/millrace/millrace/commands"
 	"github.com/millrace/millrace/domain/rule"
 	"github.com/millrace/millrace/graph/generated"
 	"github.com/millrace/millrace/internal/es"
@@ -56,12 +57,20 @@ func (r *resolver) OrderLine() generated.OrderLineResolver { return orderLineRes
 func (r *resolver) Event() generated.EventResolver { return eventResolver{r} }
 
 // ended takes down how a command ended. It returns the position of its effect, or what the caller can mend, or an error.
-// Whatever is read afterwards is read anew.
+// Whatever is read afterwards is read anew; under a key, as it was at the position.
 func ended(ctx context.Context, position int64, err error) (*int64, []*rule.Error, error) {
 	c := callFrom(ctx)
 	c.loaders.forget()
+	c.asOf = 0
 	if err == nil {
+		if _, ok := commands.KeyFrom(ctx); ok {
+			c.asOf = position
+		}
 		return c.effect(position), []*rule.Error{}, nil
+	}
+	if c.keyed && errors.Is(err, commands.ErrKeyUsed) {
+		c.conflict()
+		return nil, nil, errKeyUsed
 	}
 	c.outcome(errors.Is(err, es.ErrUnavailable) && !errors.Is(err, es.ErrOutcomeUnknown))
 	broken, err := userErrors(err)

@@ -40,6 +40,7 @@ func (h *Handler) each(p *prepared, give func(*graphql.Response)) {
 		if reached := p.call.reached(); reached > 0 {
 			r.Extensions = map[string]any{"position": positionText(reached)}
 		}
+		p.release(len(r.Errors) == 0)
 		give(r)
 		if once || len(r.Data) == 0 { // a subscription without data has not begun
 			return

@@ -22,6 +22,7 @@ import (
 	"github.com/millrace/millrace/graph"
 	"github.com/millrace/millrace/internal/es"
 	"github.com/millrace/millrace/internal/projector"
+	"github.com/millrace/millrace/internal/responsecache"
 	"github.com/millrace/millrace/projections/catalogue"
 	"github.com/millrace/millrace/projections/orders"
 	"github.com/millrace/millrace/projections/paging"
@@ -42,6 +43,7 @@ type shop struct {
 	calls    map[string]int
 	fail     map[string]error // by what is called
 	sealed   map[string][]byte
+	keys     map[string]keyRecord
 	forgot   map[string]bool
 	statuses []projector.Status
 	parked   []projector.ParkedEvent
@@ -51,11 +53,18 @@ type shop struct {
 	seen     int  // how far they have come while they do
 }
 
+// keyRecord is what the shop remembers of an idempotency key.
+type keyRecord struct {
+	request  string
+	streams  []string
+	position int64
+}
+
 func newShop(t testing.TB) *shop {
 	t.Helper()
 	s := &shop{
 		codec: commands.Codec(), streams: map[string][]int{}, changed: make(chan struct{}), calls: map[string]int{},
-		fail: map[string]error{}, sealed: map[string][]byte{}, forgot: map[string]bool{},
+		fail: map[string]error{}, sealed: map[string][]byte{}, keys: map[string]keyRecord{}, forgot: map[string]bool{},
 	}
 	app, err := commands.New(commands.Dependencies{
 		Executor: s, Reader: s, Vault: s, Secret: []byte(strings.Repeat("k", 32)), Currency: "GBP", PaymentDeadline: time.Minute,
@@ -123,6 +132,13 @@ func (s *shop) Execute(ctx context.Context, c es.Command) (es.Outcome, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if id := c.Idempotency; id != nil {
+		if known, used := s.keys[string(id.Key)]; used && known.request != string(id.Request) {
+			return es.Outcome{}, &es.IdempotencyConflictError{}
+		} else if used {
+			return es.Outcome{Position: known.position, Replayed: true, Streams: known.streams}, nil
+		}
+	}
 	now := time.Now().UTC()
 	d := es.NewDecision(now, c.OccurredAt, func(name string) (es.Versioned, bool) {
 		for _, category := range commands.Categories() {
@@ -153,6 +169,9 @@ func (s *shop) Execute(ctx context.Context, c es.Command) (es.Outcome, error) {
 			Position: int64(len(s.events) + 1), Stream: a.Stream, Version: int64(len(s.streams[a.Stream])), Type: eventType,
 			Data: data, Metadata: meta, OccurredAt: d.OccurredAt(), RecordedAt: now, Fact: a.Fact,
 		})
+	}
+	if id := c.Idempotency; id != nil {
+		s.keys[string(id.Key)] = keyRecord{request: string(id.Request), streams: id.Streams, position: int64(len(s.events))}
 	}
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -424,6 +443,35 @@ func (f feedOf) Head() int64 {
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
 	return int64(len(f.s.events))
+}
+
+// Confirmed says that the log ends where it ends now.
+func (f feedOf) Confirmed() (int64, time.Time) { return f.Head(), time.Now() }
+
+// everything is read models that nobody switches, and that no event changes: what a test reads it does not tell.
+type everything struct{}
+
+func (everything) Shows(projector.Reading) bool { return true }
+func (everything) Wants(string, string) bool    { return false }
+
+// newCache returns a cache that follows the shop until the test ends.
+func newCache(t testing.TB, s *shop, o responsecache.Options) *responsecache.Cache {
+	t.Helper()
+	o.Feed, o.Models, o.Projections = feedOf{s}, everything{}, []string{"catalogue"}
+	c, err := responsecache.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return c
 }
 
 var errDisk = errors.New("pq: disk of db-7.internal is full")

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"runtime/debug"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 )
 
@@ -39,11 +41,6 @@ func (s *socket) subscribe(ctx context.Context, m message) bool {
 	id.correlation = newCorrelation()
 	ctx, cancel := context.WithCancel(ctx)
 	p, errs := s.h.prepare(ctx, id, in)
-	if errs == nil {
-		if refused := s.h.admit(p); refused != nil {
-			errs = gqlerror.List{coded(refused.Code, refused.Message)}
-		}
-	}
 	if errs != nil {
 		cancel()
 		s.sendErrors(m.ID, errs)
@@ -60,6 +57,13 @@ func (s *socket) subscribe(ctx context.Context, m message) bool {
 // operate runs an operation to its end. A client that said complete hears no more of it.
 func (s *socket) operate(ctx context.Context, started *running, id string, p *prepared) {
 	defer started.cancel()
+	if refused := s.admit(p); refused != nil { // not in the reader: it may have to wait
+		if gone := s.finish(ctx, started, id); !gone {
+			s.sendErrors(id, gqlerror.List{coded(refused.Code, refused.Message)})
+		}
+		return
+	}
+	defer p.leave()
 	ended := false
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -68,13 +72,7 @@ func (s *socket) operate(ctx context.Context, started *running, id string, p *pr
 			s.sendErrors(id, gqlerror.List{internal(p.call.correlation)})
 			ended = true
 		}
-		s.mu.Lock()
-		gone := ctx.Err() != nil
-		if s.active[id] == started { // the client may have used the id again
-			delete(s.active, id)
-		}
-		s.mu.Unlock()
-		if !ended && !gone {
+		if gone := s.finish(ctx, started, id); !ended && !gone {
 			s.send(message{ID: id, Type: "complete"})
 		}
 	}()
@@ -88,6 +86,33 @@ func (s *socket) operate(ctx context.Context, started *running, id string, p *pr
 			s.send(message{ID: id, Type: "next", Payload: s.h.encode(r)})
 		}
 	})
+}
+
+// admit counts an operation, and lets it in.
+func (s *socket) admit(p *prepared) *Error {
+	s.mu.Lock()
+	client := s.h.client(s.conn.RemoteAddr().String(), s.header, s.id)
+	s.mu.Unlock()
+	untold := http.Header{} // a message has no header
+	if err := s.h.limit(p.ctx, client, false, untold); err != nil {
+		return err
+	}
+	if p.op.Operation.Operation == ast.Mutation {
+		if err := s.h.limit(p.ctx, client, true, untold); err != nil {
+			return err
+		}
+	}
+	return s.h.admit(p)
+}
+
+// finish forgets an operation, and reports whether its client has given it up.
+func (s *socket) finish(ctx context.Context, started *running, id string) (gone bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.active[id] == started { // the client may have used the id again
+		delete(s.active, id)
+	}
+	return ctx.Err() != nil
 }
 
 // stop ends an operation because the client asked for it.

@@ -152,7 +152,7 @@ func TestStock(t *testing.T) {
 	s.behind = false
 	s.mu.Unlock()
 	a = staff(t, base, `mutation { stockAdjust(input: {sku: "A", delta: -9, reason: "lost"}) { variant { sku } userErrors { code field message } } }`, nil).must(t)
-	if want := `{"data":{"stockAdjust":{"variant":null,"userErrors":[{"code":"OUT_OF_STOCK","field":["input","delta"],"message":"8 of A available"}]}}}`; a.body != want {
+	if want := `{"data":{"stockAdjust":{"variant":null,"userErrors":[{"code":"OUT_OF_STOCK","field":["input","delta"],"message":"SKU A: only 8 are available"}]}}}`; a.body != want {
 		t.Error(a.body)
 	}
 }

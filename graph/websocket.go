@@ -74,6 +74,10 @@ func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	defer leave()
 	id, denied := h.identify(r.Header)
+	if err := h.limit(r.Context(), h.client(r.RemoteAddr, r.Header, id), false, w.Header()); err != nil {
+		h.answerRefused(w, mediaJSON, err)
+		return
+	}
 	if denied != nil {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="millrace"`)
 		h.answerMalformed(w, mediaJSON, &malformed{http.StatusUnauthorized, denied.Message})

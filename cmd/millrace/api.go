@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"time"
 
 	"github.com/millrace/millrace/commands"
 	"github.com/millrace/millrace/graph"
-	"github.com/millrace/millrace/internal/postgres"
 	"github.com/millrace/millrace/internal/projector"
 	"github.com/millrace/millrace/internal/web"
 	"github.com/millrace/millrace/projections/carts"
@@ -21,10 +19,13 @@ import (
 
 // apiFlags are the settings of the GraphQL API.
 type apiFlags struct {
+	admissionFlags
+	clientFlags
 	Addr          string `default:"127.0.0.1:8080" env:"MILLRACE_ADDR" placeholder:"HOST:PORT" help:"Where to serve GraphQL."`
 	StaffToken    string `env:"MILLRACE_STAFF_TOKEN" placeholder:"TOKEN" help:"What staff send as a bearer token."`
 	CORSOrigins   string `name:"cors-origins" env:"MILLRACE_CORS_ORIGINS" placeholder:"ORIGIN,..." help:"Origins whose pages may use the API."`
 	Introspection bool   `env:"MILLRACE_INTROSPECTION" help:"Let clients read the schema, and serve GraphiQL."`
+	cacheFlags
 }
 
 // apiCommand is the role that serves GraphQL.
@@ -69,13 +70,33 @@ func (f apiFlags) serve(ctx context.Context, s *shop, side *writeSide, models *p
 	if err != nil {
 		return usageError{fmt.Errorf("--cors-origins (MILLRACE_CORS_ORIGINS): %w", err)}
 	}
+	if err := f.admissionFlags.check(); err != nil {
+		return err
+	}
+	limiter, err := f.newLimiter(s)
+	if err != nil {
+		return err
+	}
+	limits, err := f.newRateLimits(s)
+	if err != nil {
+		return err
+	}
+	cache, err := f.open(s, models)
+	if err != nil {
+		return err
+	}
+	documents, err := s.documents()
+	if err != nil {
+		return err
+	}
 	handler, err := graph.NewHandler(graph.Deps{
 		Commands: side.app, Catalogue: catalogue.New(models), Stock: stock.New(models), Carts: carts.New(models, commands.Carts, s.log),
 		Orders: orders.New(models), Sales: sales.New(models, s.log.Info().TimeZone), Projections: models,
 		Log: s.log, Feed: s.feed, Vault: side.vault,
 	}, graph.Options{
 		StaffToken: f.StaffToken, Introspection: f.Introspection, GraphiQL: f.Introspection, Origins: origins, Logger: s.logger, Metrics: s.registry,
-		Admit: admit(side.writer),
+		Limit: limits.limit, Admit: admit(limiter, side.writer), MaxSubscriptions: f.MaxSubscriptions,
+		Cache: cache, MaxAge: f.CacheMaxAge, Stale: f.CacheStale, Persisted: documents,
 	})
 	if err != nil {
 		return err
@@ -88,7 +109,7 @@ func (f apiFlags) serve(ctx context.Context, s *shop, side *writeSide, models *p
 		return errors.Join(err, api.Close())
 	}
 	return s.serve(ctx, service{
-		drain: drain, opsAddr: opsAddr, api: api, handler: web.CORS(origins, handler), end: handler.Drain,
+		drain: drain, opsAddr: opsAddr, api: web.LimitConnections(api, f.MaxConnections, s.registry), handler: web.CORS(origins, handler), end: handler.Drain,
 		health: s.health(func(ctx context.Context) error {
 			if err := models.Ready(ctx); err != nil {
 				return fmt.Errorf("reads: %w", err)
@@ -96,14 +117,4 @@ func (f apiFlags) serve(ctx context.Context, s *shop, side *writeSide, models *p
 			return nil
 		}),
 	})
-}
-
-// admit refuses mutations, before anything of them runs, while the log cannot take them.
-func admit(writer *postgres.Writer) func(context.Context, graph.Operation) error {
-	return func(_ context.Context, op graph.Operation) error {
-		if op.Kind == "mutation" && writer.Down() != nil {
-			return &graph.Error{Code: graph.Unavailable, Message: "The shop cannot take orders for the moment; try again shortly.", RetryAfter: time.Second}
-		}
-		return nil
-	}
 }

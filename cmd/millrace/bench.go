@@ -14,13 +14,23 @@ import (
 
 // benchCommand measures.
 type benchCommand struct {
-	Name       []string      `arg:"" optional:"" help:"Benches to run: append-cold, append-keyed, append-hot, append-rivals, workers, idle-memory, visible, live, import, replay, replay-busy (default: all)."`
+	Name       []string      `arg:"" optional:"" help:"Benches to run: append-cold, append-keyed, append-hot, append-rivals, workers, idle-memory, browse, visible, live, flash-sale, import, replay, replay-busy (default: all)."`
 	JSON       bool          `help:"Print JSON: an object a figure."`
 	File       string        `env:"MILLRACE_BENCH_FILE" placeholder:"CSV" help:"What to import, CSV or gzipped CSV; - for the day that is shipped (default: the whole data set where it lies beside the checkout)."`
 	Duration   time.Duration `default:"15s" help:"How long a bench measures that does not end by itself."`
 	Postgres   string        `env:"MILLRACE_BENCH_POSTGRES" placeholder:"URL" help:"Append to this PostgreSQL server instead of a private one; databases are made there and dropped."`
 	Dir        string        `type:"existingdir" placeholder:"DIR" help:"Where private servers keep their data while they run: a disk, not memory (default: TMPDIR, else /var/tmp)."`
 	CPUProfile string        `name:"cpuprofile" placeholder:"FILE" help:"Write a CPU profile of this process, for go tool pprof."`
+
+	saleFlags
+}
+
+// benchPlainCommand is what "bench browse" compares the API with: a handler that writes what it was given.
+type benchPlainCommand struct{}
+
+// Run serves until the process is told to stop.
+func (benchPlainCommand) Run(ctx context.Context, out *console) error {
+	return bench.ServePlain(ctx, os.Stdin, out.out)
 }
 
 // wholeFile is where the whole data set lies beside a checkout; it is too large to be shipped.
@@ -45,6 +55,9 @@ func (c *benchCommand) Run(ctx context.Context, out *console) (err error) {
 			return usageError{profileErr}
 		}
 		defer func() { err = errors.Join(err, stop()) }()
+	}
+	if c.given() {
+		return c.runSale(ctx, out, o)
 	}
 	report, runErr := bench.Run(ctx, o)
 	if c.JSON {

@@ -15,20 +15,25 @@ import (
 
 // TestBrokenPromisesAreFound breaks one promise at a time, each in a way that nothing but faults brings to light, and has the
 // same faults and the same audit as TestExactlyOnceUnderFaults find it: an audit that finds nothing has failed. Like that test it has
-// the machine for itself: others measure times.
+// the machine for itself: others measure times. What takes the right fault at the right moment is looked for where MILLRACE_TEST_CHAOS
+// gives it the time.
 func TestBrokenPromisesAreFound(t *testing.T) {
 	for _, b := range []struct {
 		promise string
 		area    audittest.Area // where it shows, and nowhere else
 		role    string         // of those that suffer
 		broken  func(*chaos) (env []string)
+		rare    bool
 	}{
-		{"rows and checkpoint move in one commit", audittest.Postgres, "worker", func(*chaos) []string { return []string{beBroken + "=checkpoint-alone"} }},
-		{"documents change by compare-and-set", audittest.Redis, "worker", writeWithoutComparing},
-		{"each publish expects the sequence before its own", audittest.JetStream, "relay", publishWithoutExpecting},
+		{"rows and checkpoint move in one commit", audittest.Postgres, "worker", func(*chaos) []string { return []string{beBroken + "=checkpoint-alone"} }, false},
+		{"documents change by compare-and-set", audittest.Redis, "worker", writeWithoutComparing, true},
+		{"each publish expects the sequence before its own", audittest.JetStream, "relay", publishWithoutExpecting, false},
 	} {
+		if b.rare && os.Getenv(chaosVariable) == "" {
+			continue
+		}
 		t.Run(b.promise, func(t *testing.T) {
-			const length, rounds = 6 * time.Second, 10
+			const length, rounds = 6 * time.Second, 20
 			c := newChaos(t, crew{apis: 1, relays: 2, workers: 2}, b.broken)
 			c.calm = time.Second
 			for c.round < rounds {

@@ -48,9 +48,12 @@ func TestExactlyOnceUnderFaults(t *testing.T) {
 // enough is how many commands have to be done under faults.
 const enough = 2000
 
+// chaosVariable names the environment variable that says how long faults go on, such as 2m.
+const chaosVariable = "MILLRACE_TEST_CHAOS"
+
 // chaosFor is how long faults are injected.
 func chaosFor() time.Duration {
-	if d, err := time.ParseDuration(os.Getenv("MILLRACE_TEST_CHAOS")); err == nil {
+	if d, err := time.ParseDuration(os.Getenv(chaosVariable)); err == nil {
 		return d
 	}
 	return 25 * time.Second

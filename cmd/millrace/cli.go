@@ -7,10 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/alecthomas/kong"
 	"github.com/lmittmann/tint"
 	"github.com/mattn/go-isatty"
+	"github.com/redis/go-redis/v9"
 )
 
 // Exit codes.
@@ -38,6 +40,8 @@ type cli struct {
 	Migrate     migrateCommand     `cmd:"" help:"Bring a database to this release's schema."`
 	Bench       benchCommand       `cmd:"" help:"Measure, each figure against a baseline of the same run."`
 
+	BenchPlain benchPlainCommand `cmd:"" hidden:""`
+
 	Version kong.VersionFlag `help:"Print the version."`
 	Verbose bool             `short:"v" help:"Log more."`
 }
@@ -61,7 +65,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	parser, err := kong.New(&c, kong.Name("millrace"),
 		kong.Description("A commerce backend that keeps its footing when the crowd arrives."),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }), kong.UsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Vars{"version": version})
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Vars{"version": version},
+		kong.ExplicitGroups([]kong.Group{{Key: "sale", Title: "One flash sale, of the bench flash-sale alone:"}}))
 	if err != nil {
 		fmt.Fprintln(stderr, "millrace:", err)
 		return exitUsage
@@ -74,11 +79,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exited
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "millrace: %v\nTry: millrace --help\n", err)
+		fmt.Fprintf(stderr, "millrace: %v\nTry: millrace %s--help\n", err, subcommandOf(parser, args))
 		return exitUsage
 	}
 	out := &console{out: stdout, err: stderr, log: newLogger(stderr, c.Verbose)}
 	slog.SetDefault(out.log)
+	redis.SetLogger(redisLog{out.log})
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	err = parsed.Run(out)
 	var usage usageError
@@ -95,6 +101,28 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "millrace:", err)
 		return exitError
 	}
+}
+
+// redisLog is where the Redis client tells of its connections; what that means for the shop its users tell.
+type redisLog struct{ log *slog.Logger }
+
+// Printf is part of the client's interface.
+func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
+	l.log.DebugContext(ctx, fmt.Sprintf(format, args...))
+}
+
+// subcommandOf returns the subcommand that args begin with, and a space, for a hint at its help.
+func subcommandOf(parser *kong.Kong, args []string) string {
+	node, path := parser.Model.Node, ""
+	for _, arg := range args {
+		at := slices.IndexFunc(node.Children, func(n *kong.Node) bool { return n.Name == arg })
+		if at < 0 {
+			break
+		}
+		node = node.Children[at]
+		path += arg + " "
+	}
+	return path
 }
 
 // newLogger logs for people on a terminal and as JSON otherwise.

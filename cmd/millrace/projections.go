@@ -59,7 +59,8 @@ func printModels(w io.Writer, list []projector.Status) error {
 				workers[partition.Worker]++
 			}
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%d\t%s\t%d\t%d\t%d\t%s\n", p.Name, p.Generation, p.State, p.Position, p.Lag, lagSeconds(p.LagSeconds),
+		lag, seconds := lagOf(p.Lag, p.LagSeconds, p.LagUnknown)
+		fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%s\t%s\t%d\t%d\t%d\t%s\n", p.Name, p.Generation, p.State, p.Position, lag, seconds,
 			len(p.Partitions), len(workers), p.WorkersWanted, rebuild(p.Rebuild))
 	}
 	return t.Flush()
@@ -98,9 +99,18 @@ func printPartitions(w io.Writer, list []partition) error {
 		if worker == "" {
 			worker = "-"
 		}
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\t%s\t%s\n", p.model, p.Number, p.Position, p.Lag, lagSeconds(p.LagSeconds), worker, trouble(p.PartitionStatus))
+		lag, seconds := lagOf(p.Lag, p.LagSeconds, p.LagUnknown)
+		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%s\t%s\n", p.model, p.Number, p.Position, lag, seconds, worker, trouble(p.PartitionStatus))
 	}
 	return t.Flush()
+}
+
+// lagOf returns a lag as the lists show it: a question mark where a store did not tell how far it is.
+func lagOf(events int64, seconds float64, unknown bool) (shownEvents, shownSeconds string) {
+	if unknown {
+		return "?", "?"
+	}
+	return strconv.FormatInt(events, 10), lagSeconds(seconds)
 }
 
 // lagSeconds is precise where that says something.
@@ -120,9 +130,14 @@ func printJSON(w io.Writer, value any) error {
 	return e.Encode(value)
 }
 
+// toolPatience is how long a tool waits for the servers of a shop: somebody waits for the tool.
+const toolPatience = 10 * time.Second
+
 // withShop runs a tool on a shop and closes it.
 func withShop(ctx context.Context, f serverFlags, out *console, do func(*shop) error) (err error) {
-	s, err := openShop(ctx, f, out.log)
+	opening, opened := context.WithTimeout(ctx, toolPatience)
+	defer opened()
+	s, err := openShop(opening, f, out.log)
 	if err != nil {
 		return err
 	}

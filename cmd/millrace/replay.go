@@ -130,6 +130,14 @@ func (c *replayCommand) rollBack(ctx context.Context, r *replay) error {
 	return nil
 }
 
+// comparison is what comparing came to.
+type comparison struct {
+	Projections []string               `json:"projections"`
+	Differences []projector.Difference `json:"differences"` // empty: they are what the log says
+	// Parked are the events that read models go without; they are not compared.
+	Parked []projector.ParkedEvent `json:"parked"`
+}
+
 // compare rebuilds and compares.
 func (c *replayCommand) compare(ctx context.Context, r *replay) error {
 	differences, err := projector.Verify(ctx, r.ReplayOptions)
@@ -143,7 +151,11 @@ func (c *replayCommand) compare(ctx context.Context, r *replay) error {
 	}
 	tellParked(r.out.err, parked, "; its events from there are not compared")
 	if c.JSON {
-		if err := printJSON(r.out.out, differences); err != nil {
+		compared := comparison{Differences: differences, Parked: parked}
+		for _, p := range r.Projections {
+			compared.Projections = append(compared.Projections, p.Name)
+		}
+		if err := printJSON(r.out.out, compared); err != nil {
 			return err
 		}
 	}

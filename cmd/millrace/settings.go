@@ -15,7 +15,7 @@ import (
 
 // dataFlag names the directory of a running "millrace up".
 type dataFlag struct {
-	Data string `default:".millrace" env:"MILLRACE_DATA" placeholder:"DIR" help:"Data directory of millrace up; servers not named otherwise are found through it."`
+	Data string `default:".millrace" env:"MILLRACE_DATA" placeholder:"DIR" help:"Data directory of millrace up; its servers are used unless --database-url names another shop's."`
 }
 
 // shopFlags are fixed with the log.
@@ -50,14 +50,26 @@ func (f lagFlags) check() error {
 	return nil
 }
 
-// cacheFlags bound what is kept in memory of streams that commands are decided on.
-type cacheFlags struct {
+// stateFlags bound what is kept in memory of streams that commands are decided on.
+type stateFlags struct {
 	StateCache int `default:"128" env:"MILLRACE_STATE_CACHE" placeholder:"MIB" help:"Memory in MiB, estimated, for the states of streams that commands are decided on."`
 }
 
-func (f cacheFlags) check() error {
+func (f stateFlags) check() error {
 	if f.StateCache <= 0 {
 		return usageError{fmt.Errorf("--state-cache (MILLRACE_STATE_CACHE) must be above zero, not %d", f.StateCache)}
+	}
+	return nil
+}
+
+// keyFlags say what becomes of idempotency keys.
+type keyFlags struct {
+	IdempotencyKept time.Duration `default:"24h" env:"MILLRACE_IDEMPOTENCY_KEPT" help:"How long a repeated idempotency key gets the first answer; the same for all processes of a shop."`
+}
+
+func (f keyFlags) check() error {
+	if f.IdempotencyKept <= 0 {
+		return usageError{fmt.Errorf("--idempotency-kept (MILLRACE_IDEMPOTENCY_KEPT) must be above zero, not %s", f.IdempotencyKept)}
 	}
 	return nil
 }
@@ -67,7 +79,8 @@ type serverFlags struct {
 	dataFlag
 	shopFlags
 	lagFlags
-	cacheFlags
+	stateFlags
+	keyFlags
 	DatabaseURL string   `env:"MILLRACE_DATABASE_URL" placeholder:"URL" help:"PostgreSQL primary."`
 	ReplicaURLs []string `name:"replica-urls" env:"MILLRACE_REPLICA_URLS" sep:"," placeholder:"URL,..." help:"PostgreSQL read replicas."`
 	RedisURL    string   `env:"MILLRACE_REDIS_URL" placeholder:"URL" help:"Redis; several comma-separated addresses name a cluster."`
@@ -78,7 +91,7 @@ type serverFlags struct {
 
 // resolve fills in what is not named from the running "millrace up" of the data directory.
 func (f *serverFlags) resolve() error {
-	if err := errors.Join(f.shopFlags.check(), f.lagFlags.check(), f.cacheFlags.check()); err != nil {
+	if err := errors.Join(f.shopFlags.check(), f.lagFlags.check(), f.stateFlags.check(), f.keyFlags.check()); err != nil {
 		return err
 	}
 	if f.DatabaseURL == "" {

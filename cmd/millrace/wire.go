@@ -70,6 +70,7 @@ type shop struct {
 	readPool    *pgxpool.Pool // reads that no replica could answer
 	replicas    []*pgxpool.Pool
 	redis       redis.UniversalClient
+	limitRedis  redis.UniversalClient // rate limits: reads that wait for Redis do not hold them up
 	nats        *nats.Conn
 
 	log  *postgres.Log
@@ -118,6 +119,9 @@ func openShop(ctx context.Context, f serverFlags, logger *slog.Logger) (opened *
 		s.replicas = append(s.replicas, replica)
 	}
 	if s.redis, err = openRedis(f.RedisURL); err != nil {
+		return nil, err
+	}
+	if s.limitRedis, err = openRedis(f.RedisURL); err != nil {
 		return nil, err
 	}
 	if f.NATSURL == "" {
@@ -172,8 +176,10 @@ func (s *shop) close() error {
 			pool.Close()
 		}
 	}
-	if s.redis != nil {
-		err = errors.Join(err, s.redis.Close())
+	for _, client := range []redis.UniversalClient{s.redis, s.limitRedis} {
+		if client != nil {
+			err = errors.Join(err, client.Close())
+		}
 	}
 	if s.nats != nil {
 		s.nats.Close()
@@ -237,7 +243,7 @@ func awaitLog(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) (*po
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, fmt.Errorf("waiting for the database: %w: %w", ctx.Err(), err)
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
@@ -295,7 +301,8 @@ func (s *shop) writeSide(paymentDeadline time.Duration, offer func([]es.Event)) 
 		offer = func(events []es.Event) { relay.Poke(s.nats, events[len(events)-1].Position) }
 	}
 	side.writer = postgres.NewWriter(s.log.On(s.commandPool), postgres.WriterOptions{
-		Categories: commands.Categories(), Log: s.logger, OnAppend: offer, CachedBytes: s.flags.StateCache << 20, Metrics: s.registry,
+		Categories: commands.Categories(), Log: s.logger, OnAppend: offer, Metrics: s.registry,
+		CachedBytes: s.flags.StateCache << 20, KeepKeys: s.flags.IdempotencyKept,
 	})
 	s.start(side.writer.Run)
 	side.app, err = commands.New(commands.Dependencies{

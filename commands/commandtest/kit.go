@@ -150,6 +150,13 @@ func (k *Kit) Execute(ctx context.Context, c es.Command) (es.Outcome, error) {
 	return es.Outcome{Position: position, Events: len(d.Appended())}, nil
 }
 
+// ForgetKeys forgets all idempotency keys, as the log does some time after they were used.
+func (k *Kit) ForgetKeys() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	clear(k.keys)
+}
+
 // ExecuteAll implements es.Executor.
 func (k *Kit) ExecuteAll(ctx context.Context, cs []es.Command) ([]es.Outcome, []error) {
 	outcomes, errs := make([]es.Outcome, len(cs)), make([]error, len(cs))

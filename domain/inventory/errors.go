@@ -41,7 +41,7 @@ func errTooMany(s State) *rule.Error {
 
 // errShort names no field: a buyer whose cart is refused did not name the quantity in the input of the checkout.
 func errShort(s State) *rule.Error {
-	return rule.New(rule.OutOfStock, "%d of %s available", s.Available(), s.SKU)
+	return rule.New(rule.OutOfStock, "SKU %s: only %d are available", s.SKU, s.Available())
 }
 
 func errNotReserved(s State, n int) *rule.Error {

@@ -87,7 +87,7 @@ func TestRefusalSaysWhatIsAvailable(t *testing.T) {
 	t.Parallel()
 	s := given.Fold(t, inventory.Evolve, inventory.State{}, stock(5, 2)...)
 	_, err := inventory.Reserve{Order: "o1", Quantity: 4}.Decide(s)
-	if err == nil || !strings.Contains(err.Error(), "3 of A available") {
+	if err == nil || !strings.Contains(err.Error(), "SKU A: only 3 are available") {
 		t.Errorf("the refusal is %v", err)
 	}
 }

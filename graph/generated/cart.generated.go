@@ -1221,7 +1221,7 @@ func (ec *executionContext) unmarshalInputCartCreateInput(ctx context.Context, o
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"lines"}
+	fieldsInOrder := [...]string{"lines", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -1235,6 +1235,13 @@ func (ec *executionContext) unmarshalInputCartCreateInput(ctx context.Context, o
 				return it, err
 			}
 			it.Lines = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -1288,7 +1295,7 @@ func (ec *executionContext) unmarshalInputCartLinesAddInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"cartId", "lines"}
+	fieldsInOrder := [...]string{"cartId", "lines", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -1309,6 +1316,13 @@ func (ec *executionContext) unmarshalInputCartLinesAddInput(ctx context.Context,
 				return it, err
 			}
 			it.Lines = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -1325,7 +1339,7 @@ func (ec *executionContext) unmarshalInputCartLinesUpdateInput(ctx context.Conte
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"cartId", "lines"}
+	fieldsInOrder := [...]string{"cartId", "lines", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -1346,6 +1360,13 @@ func (ec *executionContext) unmarshalInputCartLinesUpdateInput(ctx context.Conte
 				return it, err
 			}
 			it.Lines = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil

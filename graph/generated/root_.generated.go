@@ -224,6 +224,8 @@ input CartLineInput {
 input CartCreateInput {
   "What is in the cart from the beginning."
   lines: [CartLineInput!]
+  "Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT."
+  idempotencyKey: String
 }
 
 "Units to be put into a cart."
@@ -232,6 +234,8 @@ input CartLinesAddInput {
   cartId: ID!
   "The units, on top of those that the cart has."
   lines: [CartLineInput!]!
+  "Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT."
+  idempotencyKey: String
 }
 
 "Sets the quantity of each named SKU."
@@ -240,6 +244,8 @@ input CartLinesUpdateInput {
   cartId: ID!
   "The SKUs with their quantities from now on."
   lines: [CartLineInput!]!
+  "Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT."
+  idempotencyKey: String
 }
 
 "What became of a change to a cart."
@@ -404,6 +410,8 @@ input ProductCreateInput {
   variants: [VariantInput!]!
   "DRAFT where none is given."
   status: ProductStatus
+  "Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT."
+  idempotencyKey: String
 }
 
 "A variant of a product to be created."
@@ -428,6 +436,8 @@ input ProductUpdateInput {
   description: String
   "Another status."
   status: ProductStatus
+  "Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT."
+  idempotencyKey: String
 }
 
 "Another price for one variant."
@@ -436,6 +446,8 @@ input VariantPriceChangeInput {
   sku: String!
   "What one unit costs from now on, not below zero."
   price: Decimal!
+  "Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT."
+  idempotencyKey: String
 }
 
 "What became of a change to a product."
@@ -556,6 +568,8 @@ input StockReceiveInput {
   quantity: Int!
   "A delivery note or the like; at most 200 characters."
   reference: String
+  "Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT."
+  idempotencyKey: String
 }
 
 "A count that found more or fewer units than were known."
@@ -566,6 +580,8 @@ input StockAdjustInput {
   delta: Int!
   "Why; 1 to 500 characters."
   reason: String!
+  "Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT."
+  idempotencyKey: String
 }
 
 "What became of a change to the stock."
@@ -1021,6 +1037,8 @@ input OrderCancelInput {
   accessToken: String
   "Why; at most 500 characters."
   reason: String
+  "Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT."
+  idempotencyKey: String
 }
 
 "An order to be sent."
@@ -1029,6 +1047,8 @@ input OrderFulfillInput {
   orderId: ID!
   "The carrier's name for the parcel; at most 200 characters."
   tracking: String
+  "Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT."
+  idempotencyKey: String
 }
 
 "What became of a change to an order."

@@ -27,6 +27,8 @@ type AddressInput struct {
 type CartCreateInput struct {
 	// What is in the cart from the beginning.
 	Lines []*CartLineInput `json:"lines,omitempty"`
+	// Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 // quantity is 1 to 100,000 (0 only in cartLinesUpdate, where it removes the line); anything else: INVALID, and nothing changes. Stock is decided at checkout, never in the cart.
@@ -43,6 +45,8 @@ type CartLinesAddInput struct {
 	CartID string `json:"cartId"`
 	// The units, on top of those that the cart has.
 	Lines []*CartLineInput `json:"lines"`
+	// Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 // Sets the quantity of each named SKU.
@@ -51,6 +55,8 @@ type CartLinesUpdateInput struct {
 	CartID string `json:"cartId"`
 	// The SKUs with their quantities from now on.
 	Lines []*CartLineInput `json:"lines"`
+	// Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 // What became of a change to a cart.
@@ -99,6 +105,8 @@ type OrderCancelInput struct {
 	AccessToken *string `json:"accessToken,omitempty"`
 	// Why; at most 500 characters.
 	Reason *string `json:"reason,omitempty"`
+	// Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 // An order to be sent.
@@ -107,6 +115,8 @@ type OrderFulfillInput struct {
 	OrderID string `json:"orderId"`
 	// The carrier's name for the parcel; at most 200 characters.
 	Tracking *string `json:"tracking,omitempty"`
+	// Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 // What became of a change to an order.
@@ -145,6 +155,8 @@ type ProductCreateInput struct {
 	Variants []*VariantInput `json:"variants"`
 	// DRAFT where none is given.
 	Status *catalog.Status `json:"status,omitempty"`
+	// Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 // Which products a list holds: those to which all that is given applies.
@@ -181,6 +193,8 @@ type ProductUpdateInput struct {
 	Description *string `json:"description,omitempty"`
 	// Another status.
 	Status *catalog.Status `json:"status,omitempty"`
+	// Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 // What became of an operator's wish. Workers do it in a moment: read the projection again to see it.
@@ -207,6 +221,8 @@ type StockAdjustInput struct {
 	Delta int `json:"delta"`
 	// Why; 1 to 500 characters.
 	Reason string `json:"reason"`
+	// Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 // What became of a change to the stock.
@@ -227,6 +243,8 @@ type StockReceiveInput struct {
 	Quantity int `json:"quantity"`
 	// A delivery note or the like; at most 200 characters.
 	Reference *string `json:"reference,omitempty"`
+	// Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 // A variant of a product to be created.
@@ -245,4 +263,6 @@ type VariantPriceChangeInput struct {
 	Sku string `json:"sku"`
 	// What one unit costs from now on, not below zero.
 	Price string `json:"price"`
+	// Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }

@@ -35,7 +35,7 @@ var rules = []rule{
 	{room: "projections", may: []string{"domain", "internal/es", "internal/projector"}, never: []string{redisDriver, natsDriver, migrateDriver}},
 	{room: "processes", may: []string{"domain", "commands", "internal/es", "internal/projector"}, never: []string{redisDriver, natsDriver, migrateDriver}},
 	{
-		room: "graph", may: []string{"domain", "commands", "projections", "processes", "internal/es", "internal/projector"},
+		room: "graph", may: []string{"domain", "commands", "projections", "processes", "internal/es", "internal/projector", "internal/responsecache"},
 		never: []string{postgresDriver, redisDriver, natsDriver, migrateDriver},
 	},
 	{room: "migrations"},

@@ -27,6 +27,11 @@ func LoadAsOf[S any](ctx context.Context, r Reader, s Stream[S], at time.Time) (
 	return loadWhile(ctx, r, s, func(e *Event) bool { return !e.RecordedAt.After(at) })
 }
 
+// LoadUpTo is Load for the stream as it stood at a position of the log.
+func LoadUpTo[S any](ctx context.Context, r Reader, s Stream[S], position int64) (S, int64, error) {
+	return loadWhile(ctx, r, s, func(e *Event) bool { return e.Position <= position })
+}
+
 // loadWhile folds the events of a stream up to the first that does not belong.
 func loadWhile[S any](ctx context.Context, r Reader, s Stream[S], belongs func(*Event) bool) (S, int64, error) {
 	const page = 1000

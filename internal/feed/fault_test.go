@@ -379,3 +379,20 @@ func TestAnotherEpochEndsTheFeed(t *testing.T) {
 		t.Errorf("Run ended with %v", err)
 	}
 }
+
+// TestConfirmed checks that the feed knows when it was last certain of where the log ends.
+func TestConfirmed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	f := b.startFeed(t)
+	last := b.log.MustAppend(t, 3)[2].Position
+	confirmed := func(since time.Time) func() bool {
+		return func() bool {
+			position, at := f.Confirmed()
+			return position >= last && position <= f.Head() && at.After(since)
+		}
+	}
+	for range 3 { // it goes on, whether something happens or not
+		logtest.Eventually(t, "the end of the log is confirmed", confirmed(time.Now()))
+	}
+}

@@ -64,10 +64,12 @@ type Feed struct {
 	logger  *slog.Logger
 	metrics metrics
 
-	mu      sync.RWMutex
-	window  window
-	changed chan struct{} // closed, and replaced, whenever the window grew
-	ready   chan struct{}
+	mu        sync.RWMutex
+	window    window
+	changed   chan struct{} // closed, and replaced, whenever the window grew
+	ready     chan struct{}
+	asked     confirmation // the newest answer of Postgres, whether the window has come so far or not
+	confirmed confirmation // the newest that it has come up to
 
 	filling sync.Mutex    // held by who reads Postgres to extend the window
 	nudge   chan struct{} // asks the tail to look at Postgres at once

@@ -18,6 +18,35 @@ func (f *Feed) Head() int64 {
 	return f.window.head
 }
 
+// confirmation is where the log ended at a time at the latest.
+type confirmation struct {
+	position int64
+	at       time.Time
+}
+
+// Confirmed returns a position at or below Head at which the log ended, as Postgres has said, not before a time: whoever has seen
+// the events up to that position had seen all of them then. The zero time means that Postgres has not said anything yet.
+func (f *Feed) Confirmed() (position int64, at time.Time) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.confirmed.position, f.confirmed.at
+}
+
+// answered notes that the log ended at head when Postgres was asked at a time.
+func (f *Feed) answered(head int64, at time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = confirmation{head, at}
+	f.confirm()
+}
+
+// confirm is called with the lock held when the window has grown or Postgres has answered.
+func (f *Feed) confirm() {
+	if f.asked.position <= f.window.head {
+		f.confirmed = f.asked
+	}
+}
+
 // LastOf returns, by partition, the position at or below Head of the last event of a wanted type, 0 if there is none. Of what was
 // in the log before the feed began no types are known: the last one of it counts as wanted.
 func (f *Feed) LastOf(wanted func(eventType string) bool) []int64 {

@@ -85,6 +85,7 @@ func (f *Feed) untilNextLook(ctx context.Context) error {
 func (f *Feed) look(ctx context.Context, before looked) (now looked, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
+	began := time.Now()
 	now.known = f.Head()
 	if now.head, err = f.log.Head(ctx); err != nil {
 		return before, fmt.Errorf("feed: %w", err)
@@ -92,6 +93,7 @@ func (f *Feed) look(ctx context.Context, before looked) (now looked, err error) 
 	if now.head < now.known {
 		return before, fmt.Errorf("%w: it ends at %d, seen was %d", ErrLogWentBack, now.head, now.known)
 	}
+	f.answered(now.head, began)
 	late := f.Head() < before.head
 	if late {
 		if now.behind = before.behind; now.behind.IsZero() {
@@ -171,6 +173,7 @@ func (f *Feed) extend(events []es.Event, source string) (err error) {
 	}
 	head := f.window.head
 	if added > 0 {
+		f.confirm()
 		close(f.changed)
 		f.changed = make(chan struct{})
 	}

@@ -101,19 +101,12 @@ INSERT INTO events (position, stream, version, type, data, metadata, occurred_at
 SELECT $1 + n, stream, version, type, data::json, metadata::json, occurred_at, $2, partition, ordinal, $3
 FROM unnest($4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::smallint[], $11::bigint[])
   WITH ORDINALITY AS rows(stream, version, type, data, metadata, occurred_at, partition, ordinal, n)
-WHERE (SELECT pg_try_advisory_xact_lock(` + appendLock + `)) AND ($1 = 0 OR EXISTS (SELECT FROM events WHERE position = $1 AND batch = $12))`
+WHERE ` + lockHeld + ` AND ($1 = 0 OR EXISTS (SELECT FROM events WHERE position = $1 AND batch = $12))`
 
-// keysStatement records idempotency keys, if the events are there. Each key's streams come as a JSON array: arrays of arrays would have to
-// have one length.
-const keysStatement = `
-INSERT INTO idempotency (key, request, streams, position)
-SELECT key, request, ARRAY(SELECT json_array_elements_text(streams::json)), position
-FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::bigint[]) AS used(key, request, streams, position)
-WHERE EXISTS (SELECT FROM events WHERE position = $5 AND batch = $6)`
-
-// append writes the batch, in the turn if there is one, and returns nil only when it is committed. It returns errHeadMoved when it was not
-// and has to be decided again, in a turn, and an error wrapping errRefusedRows when the rows themselves are the trouble. While the
-// outcome is unknown it sends the same rows again, waiting in line for each attempt.
+// append writes the batch, its events and its records of keys, either of which it may be without, in the turn if there is one, and returns nil
+// only when they are committed. It returns errHeadMoved when they are not and have to be decided again, in a turn, and an error wrapping
+// errRefusedRows when the rows themselves are the trouble. While the outcome is unknown it sends the same rows again, waiting in line for each
+// attempt.
 func (w *Writer) append(ctx context.Context, b *batch, t *turn) error {
 	began := time.Now()
 	defer w.watchSilence()()
@@ -131,7 +124,7 @@ func (w *Writer) append(ctx context.Context, b *batch, t *turn) error {
 			w.setDown(nil)
 			return errHeadMoved
 		case errors.As(err, &pgErr) && pgErr.ConstraintName == "idempotency_pkey":
-			w.forgetKeys(b.keys)
+			// Somebody has used one of the keys, or an earlier attempt has recorded them, without events: in the turn they are looked up.
 			w.setDown(nil)
 			return errHeadMoved
 		case errors.Is(err, errOtherLog):
@@ -238,7 +231,7 @@ func (w *Writer) tryAppend(ctx context.Context, b *batch, t *turn, wait bool, ti
 	defer cancel()
 	r := &b.rows
 	q := &pgx.Batch{}
-	free, inserted := true, int64(0)
+	free, inserted, recorded := true, int64(0), int64(0)
 	switch {
 	case t != nil:
 	case wait:
@@ -246,29 +239,21 @@ func (w *Writer) tryAppend(ctx context.Context, b *batch, t *turn, wait bool, ti
 	default:
 		q.Queue(`SELECT pg_try_advisory_xact_lock(` + appendLock + `)`).QueryRow(func(row pgx.Row) error { return row.Scan(&free) })
 	}
-	q.Queue(appendStatement, b.head, r.recordedAt, b.id, r.stream, r.version, r.typ, r.data, r.metadata, r.occurredAt, r.partition, r.ordinal, b.headBatch).
-		Exec(func(ct pgconn.CommandTag) error {
-			inserted = ct.RowsAffected()
-			return nil
-		})
-	if len(b.keys) > 0 {
-		keys, requests, streams, positions := make([][]byte, len(b.keys)), make([][]byte, len(b.keys)), make([]string, len(b.keys)), make([]int64, len(b.keys))
-		for i, k := range b.keys {
-			names, err := json.Marshal(append([]string{}, k.record.streams...)) // an empty array where there are none, not null
-			if err != nil {
-				return fmt.Errorf("postgres: encoding the streams of a key: %w", err)
-			}
-			keys[i], requests[i], streams[i], positions[i] = []byte(k.key), k.record.request, string(names), k.record.position
-		}
-		q.Queue(keysStatement, keys, requests, streams, positions, b.head+1, b.id)
+	if len(r.stream) > 0 {
+		q.Queue(appendStatement, b.head, r.recordedAt, b.id, r.stream, r.version, r.typ, r.data, r.metadata, r.occurredAt, r.partition, r.ordinal, b.headBatch).
+			Exec(func(ct pgconn.CommandTag) error {
+				inserted = ct.RowsAffected()
+				return nil
+			})
 	}
+	w.queueRecords(q, b, &recorded)
 	if err := w.send(ctx, q, t); err != nil {
 		return err
 	}
 	switch {
-	case inserted > 0:
+	case inserted+recorded > 0:
 		return nil
-	case !free:
+	case !free || len(r.stream) == 0:
 		return errNotOurTurn
 	}
 	return errOtherLog // what stands at our head is not what we know: a restore, or a replica that lacked the end
@@ -288,8 +273,8 @@ func (w *Writer) send(ctx context.Context, q *pgx.Batch, t *turn) error {
 	return conn.SendBatch(ctx, q).Close()
 }
 
-// confirm returns nil when the log still ends at the batch's head, errHeadMoved when it does not. It asks until the database
-// answers. With a turn, that it could be ended says that nobody else has appended in it.
+// confirm returns nil when the log still ends at the head of the batch, which has nothing to write, errHeadMoved when it does not. It asks
+// until the database answers. With a turn, that it could be ended says that nobody else has appended in it.
 func (w *Writer) confirm(ctx context.Context, b *batch, t *turn) error {
 	if t != nil {
 		attemptCtx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
@@ -341,15 +326,6 @@ func (w *Writer) follow(ctx context.Context) error {
 	}
 	_, err := w.catchUp(ctx, uuid.Nil)
 	return err
-}
-
-// forgetKeys lets the keys be looked up again: one of them turned out to have been used.
-func (w *Writer) forgetKeys(keys []keyRow) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, k := range keys {
-		w.states.unused.Remove(k.key)
-	}
 }
 
 const (

@@ -83,7 +83,7 @@ func child(ctx context.Context) error {
 	if _, err := w.Execute(ctx, putUnits("hot", 1)); err != nil { // it has the stream in memory, and statements prepared
 		return err
 	}
-	_, err = w.Execute(ctx, es.Command{Name: "put many", Streams: []string{s.Name()}, Decide: func(d *es.Decision) error {
+	_, err = w.Execute(ctx, withKey(es.Command{Name: "put many", Streams: []string{s.Name()}, Decide: func(d *es.Decision) error {
 		if _, err := es.State(d, s); err != nil {
 			return err
 		}
@@ -95,7 +95,7 @@ func child(ctx context.Context) error {
 			hold()
 		}
 		return nil
-	}})
+	}}, "key", "request"))
 	stop()
 	return errors.Join(err, <-done)
 }
@@ -198,8 +198,13 @@ func TestAStoppedProcessDoesNotStopTheOthers(t *testing.T) {
 			unknown := cmd.Wait()
 			t.Logf("the child ended: %v", unknown)
 			b.readWhole(t)
-			if n := b.units(t, "hot"); n != 123 && (unknown == nil || n != 23) {
+			n := b.units(t, "hot")
+			if n != 123 && (unknown == nil || n != 23) {
 				t.Errorf("there are %d units, want 123, or 23 if the command was not done", n)
+			}
+			var used bool
+			if err := b.pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM idempotency)`).Scan(&used); err != nil || used != (n == 123) {
+				t.Errorf("there are %d units, and that the command's key was used is %t, %v", n, used, err)
 			}
 		})
 	}

@@ -21,6 +21,7 @@ var errHeadMoved = errors.New("postgres: the head of the log has moved")
 // batch is what one append will write, and what its calls will be told once it is written.
 type batch struct {
 	id        uuid.UUID
+	began     time.Time // when it began to be decided; nothing of it was sent before
 	head      int64     // expected
 	headBatch uuid.UUID // and whose event stands there
 	rows      eventRows
@@ -55,7 +56,7 @@ type moved struct {
 	all     bool
 }
 
-// verdict is what a command will be told when the batch is committed or, without rows, confirmed.
+// verdict is what a command will be told when the batch is committed or, where there is nothing to commit, confirmed.
 type verdict struct {
 	call    *call
 	index   int
@@ -66,11 +67,6 @@ type verdict struct {
 type question struct {
 	call    *call
 	missing []string
-}
-
-type keyRow struct {
-	key    string
-	record keyRecord
 }
 
 // commitLoop decides and appends what is ready until ctx ends.
@@ -190,7 +186,7 @@ func (w *Writer) commit(ctx context.Context, calls []*call) error {
 		b := w.decide(calls, before)
 		var err error
 		switch {
-		case len(b.rows.stream) > 0:
+		case len(b.rows.stream) > 0 || len(b.keys) > 0:
 			err = w.append(ctx, b, t)
 		case len(b.verdicts) > 0 || t != nil:
 			err = w.confirm(ctx, b, t)
@@ -243,6 +239,9 @@ func (m *moved) since(before *batch) (r redecision) {
 	r.rows, r.old = &before.rows, make(map[commandID]*decision, len(before.decided))
 	for i := range before.decided {
 		d := &before.decided[i]
+		if d.verdict.outcome.Replayed {
+			continue // it rests on a key alone, which may not have been used after all
+		}
 		r.old[commandID{d.verdict.call, d.verdict.index}] = d
 	}
 	return r
@@ -285,7 +284,7 @@ func (w *Writer) decide(calls []*call, before *batch) *batch {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	again := w.moved.since(before)
-	b := &batch{id: uuid.New(), head: w.head, headBatch: w.headBatch, changed: map[string]changed{}, ordinals: map[int]int64{}}
+	b := &batch{id: uuid.New(), began: time.Now(), head: w.head, headBatch: w.headBatch, changed: map[string]changed{}, ordinals: map[int]int64{}}
 	usedNow := map[string]keyRecord{}
 	now := w.o.Now().UTC().Truncate(time.Microsecond) // what the log keeps
 	b.rows.recordedAt = now
@@ -326,11 +325,12 @@ func (w *Writer) decide(calls []*call, before *batch) *batch {
 func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[string]keyRecord, c *call, i int, now time.Time) (d decision, missing []string) {
 	command := &c.commands[i]
 	id := command.Idempotency
+	var lookedUp unusedKey
 	d.verdict = verdict{call: c, index: i}
 	if id != nil {
 		record, used := usedNow[string(id.Key)]
 		if !used {
-			record, used = w.states.used.Get(string(id.Key))
+			record, used = w.states.usedKey(string(id.Key))
 		}
 		if used {
 			again.drop(c, i)
@@ -340,7 +340,8 @@ func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[string]keyRe
 			d.verdict.outcome = es.Outcome{Position: record.position, Replayed: true, Streams: record.streams}
 			return d, nil
 		}
-		if !w.states.unused.Contains(string(id.Key)) {
+		var known bool
+		if lookedUp, known = w.states.unused.Peek(string(id.Key)); !known {
 			return d, []string{} // the dispatcher sees that the key is not known
 		}
 	}
@@ -354,7 +355,7 @@ func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[string]keyRe
 		again.touch(d.changed)
 	}
 	d.to = len(b.rows.stream)
-	if id != nil && d.to == d.from && w.lookedUpAt(id) < w.states.lastRival {
+	if id != nil && d.to == d.from && lookedUp.position < w.states.lastRival {
 		// A rival may have used the key since it was looked up, and this be the consequence.
 		w.states.unused.Remove(string(id.Key))
 		return d, []string{}
@@ -368,10 +369,10 @@ func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[string]keyRe
 		b.changed[s] = change
 	}
 	d.verdict.outcome = es.Outcome{Position: b.head + int64(d.to), Events: d.to - d.from}
-	if id != nil && d.to > d.from {
-		record := keyRecord{request: id.Request, streams: id.Streams, position: d.verdict.outcome.Position}
+	if id != nil { // also where there was nothing to do: a repetition must not find something
+		record := keyRecord{request: id.Request, streams: id.Streams, position: d.verdict.outcome.Position, until: b.began.Add(w.o.KeepKeys)}
 		usedNow[string(id.Key)] = record
-		b.keys = append(b.keys, keyRow{key: string(id.Key), record: record})
+		b.keys = append(b.keys, keyRow{key: string(id.Key), record: record, expired: lookedUp.expired})
 	}
 	return d, nil
 }
@@ -406,12 +407,6 @@ func (w *Writer) run(b *batch, d *decision, command *es.Command, metadata json.R
 	return nil
 }
 
-// lookedUpAt returns the position as of which the key was known not to have been used.
-func (w *Writer) lookedUpAt(id *es.Idempotency) int64 {
-	position, _ := w.states.unused.Peek(string(id.Key))
-	return position
-}
-
 // settle makes the batch's effects those of the cache, answers its commands, and sends on who has to wait.
 func (w *Writer) settle(b *batch) {
 	events := b.rows.events(b)
@@ -443,6 +438,7 @@ func (w *Writer) settle(b *batch) {
 		v.call.next = v.index + 1
 		if id := v.call.commands[v.index].Idempotency; id != nil {
 			w.states.unused.Remove(string(id.Key))
+			w.metrics.told(v)
 		}
 	}
 	for _, q := range b.asking {

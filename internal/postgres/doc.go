@@ -26,7 +26,8 @@
 //
 // A refusal, or an answer without events, is given only when the batch that it was decided with has
 // committed, or when a read has confirmed that the head has not moved: the states that led to it were
-// current.
+// current. With an idempotency key an answer without events has a record, which is written only where the
+// log still ends at the head: see keys.go.
 package postgres
 
 // SQLSTATE codes, from the appendix of the PostgreSQL manual.

@@ -61,7 +61,7 @@ type reading struct {
 	head    int64
 	streams map[string]*part
 	broken  map[string]error // streams that this binary cannot fold
-	keys    map[string]keyRecord
+	keys    *foundKeys
 }
 
 // load reads, while the committer commits, what calls need, for all that are waiting at once. A long stream is read in pages, so that
@@ -186,7 +186,7 @@ func (w *Writer) read(ctx context.Context, r loadRequest, parts map[string]*part
 	defer cancel()
 	n := len(r.streams)
 	streams, versions, positions, shapes := make([]string, 0, n), make([]int64, 0, n), make([]int64, 0, n), make([]int, 0, n)
-	f := &reading{streams: make(map[string]*part, n), broken: map[string]error{}, keys: map[string]keyRecord{}}
+	f := &reading{streams: make(map[string]*part, n), broken: map[string]error{}}
 	for s := range r.streams {
 		category, ok := w.categories[es.CategoryOf(s)]
 		if !ok {
@@ -211,7 +211,7 @@ func (w *Writer) read(ctx context.Context, r loadRequest, parts map[string]*part
 	b := &pgx.Batch{}
 	b.Queue(headQuery).QueryRow(func(row pgx.Row) error { return row.Scan(&f.head) })
 	if len(keys) > 0 {
-		queueKeys(b, keys, f.keys)
+		f.keys = w.queueKeys(b, keys)
 	}
 	if len(streams) > 0 {
 		query, args := loadQuery, []any{streams, versions, positions, w.pageEvents}
@@ -224,21 +224,6 @@ func (w *Writer) read(ctx context.Context, r loadRequest, parts map[string]*part
 		return nil, fmt.Errorf("postgres: reading %d streams: %w", len(streams), err)
 	}
 	return f, nil
-}
-
-// queueKeys looks up which of the keys have been used.
-func queueKeys(b *pgx.Batch, keys [][]byte, found map[string]keyRecord) {
-	b.Queue(`SELECT key, request, streams, position FROM idempotency WHERE key = ANY ($1)`, keys).
-		Query(func(rows pgx.Rows) error {
-			var key []byte
-			var k keyRecord
-			_, err := pgx.ForEachRow(rows, []any{&key, &k.request, &k.streams, &k.position}, func() error {
-				found[string(key)] = k
-				k = keyRecord{}
-				return nil
-			})
-			return err
-		})
 }
 
 func (w *Writer) foldRows(rows pgx.Rows, f *reading) error {
@@ -350,10 +335,6 @@ func (w *Writer) install(r loadRequest, f *reading, parts map[string]*part) {
 		}
 	}
 	for k := range r.keys {
-		if record, used := f.keys[k]; used {
-			w.states.use(k, record)
-		} else if !w.states.used.Contains(k) {
-			w.states.unused.Add(k, f.head)
-		}
+		w.states.learn(k, f.keys, f.head)
 	}
 }

@@ -6,6 +6,7 @@ import (
 )
 
 type metrics struct {
+	keyMetrics
 	turns            prometheus.Counter
 	lostRounds       prometheus.Counter
 	decisions        prometheus.Counter
@@ -24,6 +25,7 @@ func newMetrics(r prometheus.Registerer, w *Writer) metrics {
 		Name: "millrace_writer_cached_bytes", Help: "Estimate of the memory that the states of streams take."},
 		func() float64 { _, bytes := w.cached(); return float64(bytes) })
 	return metrics{
+		keyMetrics: newKeyMetrics(r),
 		turns: with.NewCounter(prometheus.CounterOpts{
 			Name: "millrace_writer_turns_total", Help: "Turns that were taken to append, because other processes append too."}),
 		lostRounds: with.NewCounter(prometheus.CounterOpts{

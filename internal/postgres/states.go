@@ -19,9 +19,8 @@ type states struct {
 	// used holds idempotency keys that have been used; unused those that had not been when they were
 	// last looked up, which a rival may change with any commit: a second use fails at the table's primary
 	// key, and a refusal is not given on an older look than the rival's last event.
-	used *simplelru.LRU[string, keyRecord]
-	// The value in unused is a position as of which the key had not been used.
-	unused *simplelru.LRU[string, int64]
+	used   *simplelru.LRU[string, keyRecord]
+	unused *simplelru.LRU[string, unusedKey]
 	// tail holds the last events behind which states that were read from a somewhat older snapshot are
 	// brought up to date; tail[0] is at position tailStart.
 	tail      []es.Event
@@ -61,13 +60,6 @@ func (s size) after(eventBytes int, state any) size {
 	return s
 }
 
-// keyRecord is what is stored with a used idempotency key.
-type keyRecord struct {
-	request  []byte
-	streams  []string
-	position int64
-}
-
 // tailSize is how many events a reading may lag behind the writer before it has to read on.
 const tailSize = 16_384
 
@@ -75,7 +67,7 @@ func newStates(streams, bytes int) *states {
 	keys := max(streams, 10_000)
 	return &states{
 		streams: newLRU[kept](math.MaxInt), // evict bounds it
-		used:    newLRU[keyRecord](keys), unused: newLRU[int64](keys), maxStreams: streams, maxBytes: bytes,
+		used:    newLRU[keyRecord](keys), unused: newLRU[unusedKey](keys), maxStreams: streams, maxBytes: bytes,
 	}
 }
 
@@ -159,15 +151,4 @@ func (s *states) since(position int64) (events []es.Event, known bool) {
 		return nil, true
 	}
 	return s.tail[from:], true
-}
-
-// knowsKey reports whether it is known if the key has been used.
-func (s *states) knowsKey(key string) bool {
-	return s.unused.Contains(key) || s.used.Contains(key)
-}
-
-// use records that a key has been used.
-func (s *states) use(key string, record keyRecord) {
-	s.unused.Remove(key)
-	s.used.Add(key, record)
 }

@@ -26,8 +26,11 @@ const appendLock = `hashtext('millrace.append')`
 // crowdedFor is how many turns without a rival's event it takes to go on without turns.
 const crowdedFor = 8
 
-// errNotOurTurn says that somebody else holds the lock: nothing was written.
-var errNotOurTurn = errors.New("postgres: another process has the turn")
+// lockHeld is true in a transaction that holds the lock or can take it in passing.
+const lockHeld = `(SELECT pg_try_advisory_xact_lock(` + appendLock + `))`
+
+// errNotOurTurn says that nothing was written, because somebody else holds the lock, or has appended in the meantime.
+var errNotOurTurn = errors.New("postgres: another process has or had the turn")
 
 // turn is a transaction that holds the lock, on a connection of its own, with the writer's states brought up to date in it.
 type turn struct {
@@ -86,7 +89,7 @@ func (w *Writer) tryTurn(ctx context.Context, calls []*call) (t *turn, complete 
 	same := w.head == 0
 	var events []es.Event
 	var by uuid.UUID
-	keys, found := w.waitingKeys(calls), map[string]keyRecord{}
+	keys, found := w.waitingKeys(calls), (*foundKeys)(nil)
 	b := &pgx.Batch{}
 	b.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
 	b.Queue(`SELECT pg_advisory_xact_lock(` + appendLock + `)`)
@@ -98,7 +101,7 @@ func (w *Writer) tryTurn(ctx context.Context, calls []*call) (t *turn, complete 
 		return err
 	})
 	if len(keys) > 0 {
-		queueKeys(b, keys, found)
+		found = w.queueKeys(b, keys)
 	}
 	if err := conn.SendBatch(ctx, b).Close(); err != nil {
 		conn.Release()
@@ -127,7 +130,11 @@ func (w *Writer) waitingKeys(calls []*call) (keys [][]byte) {
 	for _, calls := range [][]*call{calls, w.ready} {
 		for _, c := range calls {
 			for i := c.next; i < len(c.commands); i++ {
-				if id := c.commands[i].Idempotency; id != nil && !w.states.used.Contains(string(id.Key)) {
+				id := c.commands[i].Idempotency
+				if id == nil {
+					continue
+				}
+				if _, used := w.states.usedKey(string(id.Key)); !used {
 					keys = append(keys, id.Key)
 				}
 			}
@@ -137,7 +144,7 @@ func (w *Writer) waitingKeys(calls []*call) (keys [][]byte) {
 }
 
 // caughtUp takes notice of the events behind the head, and of what is known of keys as of the last of them.
-func (w *Writer) caughtUp(events []es.Event, by uuid.UUID, keys [][]byte, found map[string]keyRecord) {
+func (w *Writer) caughtUp(events []es.Event, by uuid.UUID, keys [][]byte, found *foundKeys) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.crowded--
@@ -146,11 +153,7 @@ func (w *Writer) caughtUp(events []es.Event, by uuid.UUID, keys [][]byte, found 
 	}
 	w.applyAll(events, by)
 	for _, k := range keys {
-		if record, used := found[string(k)]; used {
-			w.states.use(string(k), record)
-		} else {
-			w.states.unused.Add(string(k), w.head)
-		}
+		w.states.learn(string(k), found, w.head)
 	}
 }
 

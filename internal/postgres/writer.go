@@ -39,6 +39,11 @@ type WriterOptions struct {
 	// AppendTimeout is how long one attempt to append may take before its outcome counts as unknown; 0
 	// means 5 s.
 	AppendTimeout time.Duration
+	// KeepKeys is how long an idempotency key is kept; afterwards it may be used anew. All processes of a shop must be told the same. 0
+	// means 24 h.
+	KeepKeys time.Duration
+	// CleanKeysEvery is the time between two looks for idempotency keys that are too old; 0 means 10 s.
+	CleanKeysEvery time.Duration
 }
 
 // Writer decides commands on cached states and appends their events, many commands to a commit. Run has to
@@ -108,6 +113,12 @@ func NewWriter(log *Log, o WriterOptions) *Writer {
 	}
 	if o.MaxBatchEvents == 0 {
 		o.MaxBatchEvents = 4096
+	}
+	if o.KeepKeys == 0 {
+		o.KeepKeys = 24 * time.Hour
+	}
+	if o.CleanKeysEvery == 0 {
+		o.CleanKeysEvery = 10 * time.Second
 	}
 	if o.AppendTimeout == 0 {
 		o.AppendTimeout = 5 * time.Second
@@ -221,6 +232,7 @@ func (w *Writer) Run(ctx context.Context) error {
 	g.Go(func() error { return w.commitLoop(ctx) })
 	g.Go(func() error { return w.keepRanges(ctx) })
 	g.Go(func() error { return w.takeSnapshots(ctx) })
+	g.Go(func() error { return w.cleanKeys(ctx) })
 	err := g.Wait()
 
 	w.mu.Lock()

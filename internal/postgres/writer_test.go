@@ -285,11 +285,11 @@ func TestOneCommandThatCannotBeStoredFailsAlone(t *testing.T) {
 			if i == 7 {
 				id = "nul\x00byte" // PostgreSQL's text cannot hold it
 			}
-			_, err := w.Execute(t.Context(), es.Command{Name: "put", Decide: func(d *es.Decision) error {
+			_, err := w.Execute(t.Context(), withKey(es.Command{Name: "put", Decide: func(d *es.Decision) error {
 				es.Minted(d, units.Stream(id))
 				es.Append(d, units.Stream(id), put{1})
 				return nil
-			}})
+			}}, fmt.Sprint("key ", i), "request"))
 			if (err != nil) != (i == 7) {
 				t.Errorf("command %d: %v", i, err)
 			}
@@ -298,6 +298,9 @@ func TestOneCommandThatCannotBeStoredFailsAlone(t *testing.T) {
 	wg.Wait()
 	if n := len(b.readWhole(t)); n != 19 {
 		t.Fatalf("the log has %d events, want 19", n)
+	}
+	if outcome := execute(t, w, withKey(takeUnits(1, "3", "13"), "key 7", "request")); outcome.Replayed || outcome.Position != 21 {
+		t.Fatalf("with the key of the one that could not be stored a command ended with %+v", outcome)
 	}
 }
 

@@ -3,6 +3,7 @@ package projector
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -15,6 +16,9 @@ const (
 	deferredEvents = 250_000
 	deferredStates = 5_000
 )
+
+// bulkTimeout bounds a reading or a writing of a rebuild, so that a server that does not answer is noticed.
+const bulkTimeout = 5 * time.Minute
 
 // deferringStore is a store whose apply may leave the writing to a later one; flush writes all that is left.
 // After an error nothing of what was left has been written, unless the checkpoints say so. It is not safe for
@@ -57,7 +61,9 @@ func (s *bulkStore) apply(ctx context.Context, moves []move, events []es.Event, 
 	s.moves.add(moves, len(events))
 	if len(events) > 0 {
 		clear(s.tx.folded)
-		if err := guarded(func() error { return s.projection.Postgres.Apply(ctx, s.tx, events) }); err != nil {
+		bounded, cancel := context.WithTimeout(ctx, bulkTimeout)
+		defer cancel()
+		if err := guarded(func() error { return s.projection.Postgres.Apply(bounded, s.tx, events) }); err != nil {
 			return s.abort(ctx, err)
 		}
 	}
@@ -75,6 +81,8 @@ func (s *bulkStore) flush(ctx context.Context) error {
 	if s.conn == nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, bulkTimeout)
+	defer cancel()
 	for _, f := range s.tx.folds {
 		if err := guarded(func() error { return f.save(ctx, s.tx) }); err != nil {
 			return s.abort(ctx, err)

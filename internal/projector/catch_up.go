@@ -51,7 +51,8 @@ func (c *catchUp) run(ctx context.Context) {
 			return
 		default:
 			c.loaded = false
-			if !errors.Is(err, errMoved) || c.pause.attempts > 0 {
+			// The first attempts, and ever fewer: there may be one catching up for each partition.
+			if n := c.pause.attempts; n&(n-1) == 0 && (n > 0 || !errors.Is(err, errMoved)) {
 				c.logger.WarnContext(ctx, "projection cannot catch up yet", "store", c.store.name(), "error", err)
 			}
 			c.pause.pause(ctx)
@@ -92,7 +93,9 @@ func (c *catchUp) step(ctx context.Context) error {
 		numbers[i], after = p.number, min(after, p.seen)
 	}
 	began := time.Now()
-	events, err := c.log.ReadPartitions(ctx, numbers, after, bulkBatch)
+	reading, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	events, err := c.log.ReadPartitions(reading, numbers, after, bulkBatch)
 	if err != nil {
 		return err
 	}
@@ -112,6 +115,8 @@ func (c *catchUp) step(ctx context.Context) error {
 
 // load reads where the partitions stand, what they stand still at, and what is parked.
 func (c *catchUp) load(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
 	numbers := make([]int, len(c.parts))
 	for i, p := range c.parts {
 		numbers[i] = p.number

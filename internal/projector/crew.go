@@ -220,13 +220,15 @@ func (b *build) awaitShares(ctx context.Context) error {
 
 // join goes on from where the shares have ended, in one.
 func (b *build) join(ctx context.Context, s *sharing) error {
+	b.folded = s.until
 	for _, whole := range b.sinks {
 		if err := whole.resume(ctx, whole.store); err != nil {
 			return err
 		}
-		whole.position.Store(s.until)
+		reached := min(s.until, slices.Min(whole.checkpoints)) // less than the shares came to, where Redis has lost some of it since
+		whole.position.Store(reached)
+		b.folded = min(b.folded, reached)
 	}
-	b.folded = s.until
 	b.events.Store(s.until)
 	return b.unshare(ctx)
 }
@@ -268,6 +270,7 @@ type helper struct {
 func (h *helper) run(ctx context.Context) error {
 	ticker := time.NewTicker(leaseTick)
 	defer ticker.Stop()
+	trouble := backoff{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -277,9 +280,15 @@ func (h *helper) run(ctx context.Context) error {
 		sh, err := h.claim(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
-			h.o.Logger.WarnContext(ctx, "worker cannot look for rebuilds to help with", "worker", h.worker, "error", err)
+			if trouble.attempts == 0 {
+				h.o.Logger.WarnContext(ctx, "worker cannot look for rebuilds to help with; it goes on trying", "worker", h.worker, "error", err)
+			}
+			trouble.pause(ctx)
 		case sh != nil:
 			h.help(ctx, *sh)
+		}
+		if err == nil {
+			trouble.reset()
 		}
 	}
 }

@@ -21,13 +21,14 @@ const (
 type gate struct {
 	steps *semaphore.Weighted
 	busy  atomic.Bool
+	free  atomic.Bool // somebody waits for the rebuild: it does not hold back
 }
 
 func newGate() *gate { return &gate{steps: semaphore.NewWeighted(gateWidth)} }
 
 // step runs one step when there is room for it.
 func (g *gate) step(ctx context.Context, do func() error) error {
-	width, busy := int64(1), g.busy.Load()
+	width, busy := int64(1), g.busy.Load() && !g.free.Load()
 	if busy {
 		width = gateWidth
 	}

@@ -172,7 +172,6 @@ func dropGeneration(
 			return err
 		}
 		for _, statement := range []string{
-			`DELETE FROM checkpoints WHERE projection = $1 AND generation = $2`,
 			`DELETE FROM projection_failures WHERE projection = $1 AND generation = $2`,
 			`DELETE FROM parked_events WHERE projection = $1 AND generation = $2`,
 		} {
@@ -186,10 +185,20 @@ func dropGeneration(
 	if err != nil {
 		return fmt.Errorf("projector: dropping generation %d of %s: %w", number, name, err)
 	}
-	if client == nil || !dropped {
+	if !dropped {
 		return nil
 	}
-	return newRedisKeys(info, name, number).drop(ctx, client, info.Partitions)
+	if client != nil {
+		if err := newRedisKeys(info, name, number).drop(ctx, client, info.Partitions); err != nil {
+			return err
+		}
+	}
+	// Last: as long as it has checkpoints it is known that something of it may be left.
+	if _, err := pool.Exec(ctx, `DELETE FROM checkpoints c USING projections p WHERE c.projection = $1 AND c.generation = $2
+		AND p.name = c.projection AND p.generation = c.generation AND p.status = 'dropped'`, name, number); err != nil {
+		return fmt.Errorf("projector: dropping generation %d of %s: %w", number, name, err)
+	}
+	return nil
 }
 
 // fedGenerations returns the generations that workers of these projections feed.
@@ -208,19 +217,27 @@ func taking(p *Projection) string { return p.Name + "@" + strconv.Itoa(p.Version
 
 // promoteBuilt makes a generation that workers have built live, when every partition of every store has reached its last event, or
 // the position that the log ended at a moment ago, or stands still at an event that cannot be applied: the others are not to wait for it.
-func promoteBuilt(ctx context.Context, pool *pgxpool.Pool, g generation, settled int64) (bool, error) {
-	tag, err := pool.Exec(ctx, `UPDATE projections SET status = 'live', switched_at = now()
-		WHERE name = $1 AND generation = $2 AND status = 'building' AND owner IS NULL
-		AND NOT EXISTS (SELECT FROM projections o WHERE o.name = $1 AND o.version = $3 AND o.status = 'live')
-		AND NOT EXISTS (
+func promoteBuilt(ctx context.Context, pool *pgxpool.Pool, info es.Log, g generation, settled int64) (promoted bool, err error) {
+	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		if err := lockGenerations(ctx, tx, info, g.projection); err != nil { // not while a rebuild switches
+			return err
+		}
+		tag, err := tx.Exec(ctx, promote, g.projection, g.number, g.version, settled)
+		promoted = err == nil && tag.RowsAffected() == 1
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("projector: switching to generation %d of %s: %w", g.number, g.projection, err)
+	}
+	return promoted, nil
+}
+
+const promote = `UPDATE projections SET status = 'live', switched_at = now()
+	WHERE name = $1 AND generation = $2 AND status = 'building' AND owner IS NULL
+	AND NOT EXISTS (SELECT FROM projections o WHERE o.name = $1 AND o.version = $3 AND o.status = 'live')
+	AND NOT EXISTS (
 		  SELECT FROM checkpoints c CROSS JOIN LATERAL (
 		    SELECT position FROM events e WHERE e.partition = c.partition ORDER BY position DESC LIMIT 1) AS last
 		  WHERE c.projection = $1 AND c.generation = $2 AND c.position < least(last.position, $4)
 		  AND NOT EXISTS (SELECT FROM projection_failures f WHERE f.projection = c.projection AND f.generation = c.generation
-		    AND f.store = c.store AND f.partition = c.partition))`,
-		g.projection, g.number, g.version, settled)
-	if err != nil {
-		return false, fmt.Errorf("projector: switching to generation %d of %s: %w", g.number, g.projection, err)
-	}
-	return tag.RowsAffected() == 1, nil
-}
+		    AND f.store = c.store AND f.partition = c.partition AND f.position > c.position))`

@@ -31,6 +31,7 @@ type fedPartition struct {
 	partition     int
 	position      int64
 	lost          bool // Redis had more
+	untold        bool // Redis does not tell its checkpoints: the position is the one that was remembered
 	parked        int
 	worker, error string
 	lag           lag
@@ -103,7 +104,7 @@ func (m *Models) inspectTables(ctx context.Context, s *server, i *inspection) er
 }
 
 // inspectRedis puts the checkpoints that stand beside documents in the place of those that PostgreSQL remembers. Where Redis does not
-// tell them the latter count: it was known to have come so far.
+// tell them, what it lacks is not known: it may have lost everything.
 func (m *Models) inspectRedis(ctx context.Context, i *inspection) {
 	if m.o.Redis == nil {
 		return
@@ -127,7 +128,7 @@ func (m *Models) inspectRedis(ctx context.Context, i *inspection) {
 			}
 			known[of] = marks
 		}
-		if marks != nil {
+		if f.untold = marks == nil; !f.untold {
 			f.lost = marks[f.partition].position < f.position
 			f.position = marks[f.partition].position
 		}

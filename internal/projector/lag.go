@@ -11,6 +11,7 @@ import (
 type lag struct {
 	events  int64
 	seconds float64
+	unknown bool // a store did not tell
 }
 
 // arrivalWindow is the time over which is counted what comes into the log.

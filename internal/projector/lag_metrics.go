@@ -30,7 +30,7 @@ var (
 		"Workers of all projections that would bring every lag under MILLRACE_LAG_TARGET and keep it there. The same from every process.",
 		nil, nil)
 	lagKnownDesc = prometheus.NewDesc("millrace_projection_lag_known",
-		"1 if this process could find out the lag of projections; 0 if it could not, and then it tells none.", nil, nil)
+		"1 if this process could find out the lag of projections; 0 if it could not, and then it does not tell what it could not find out.", nil, nil)
 )
 
 // LagCollector tells how far read models lag, and how many workers they want. It looks at the log and the checkpoints itself, when it is asked,
@@ -64,12 +64,17 @@ func (c *LagCollector) Collect(into chan<- prometheus.Metric) {
 		gauge(lagKnownDesc, 0)
 		return
 	}
-	gauge(lagKnownDesc, 1)
+	known := 1.0
 	for of, l := range i.byGeneration(c.models.o.Projections) {
+		if l.unknown {
+			known = 0
+			continue
+		}
 		labels := []string{of.projection, strconv.Itoa(of.generation), of.status, strconv.Itoa(of.partition)}
 		gauge(lagEventsDesc, float64(l.events), labels...)
 		gauge(lagSecondsDesc, l.seconds, labels...)
 	}
+	gauge(lagKnownDesc, known)
 	all := 1
 	for n := range c.models.o.Projections {
 		p := &c.models.o.Projections[n]
@@ -118,7 +123,9 @@ func (i *inspection) byGeneration(projections []Projection) map[lagOf]lag {
 		there[f.projection] = true
 		of := lagOf{f.projection, f.generation, f.status, f.partition}
 		l := all[of]
-		all[of] = lag{events: max(l.events, f.lag.events), seconds: max(l.seconds, f.lag.seconds)}
+		all[of] = lag{
+			events: max(l.events, f.lag.events), seconds: max(l.seconds, f.lag.seconds), unknown: l.unknown || f.untold,
+		}
 	}
 	for _, p := range projections {
 		for n, l := range i.whole {

@@ -60,6 +60,7 @@ type Models struct {
 	names   map[string]*schemaNames // by the schemas' names
 
 	documents documentReader
+	editions  atomic.Pointer[editions]
 }
 
 // NewModels checks the options. Documents are answered only while Run runs.
@@ -104,7 +105,7 @@ func (m *Models) Run(ctx context.Context) error {
 	ticker := time.NewTicker(refreshEvery)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
-		if err := m.documents.refresh(ctx); err != nil && ctx.Err() == nil {
+		if err := errors.Join(m.documents.refresh(ctx), m.refreshEditions(ctx)); err != nil && ctx.Err() == nil {
 			m.o.Logger.WarnContext(ctx, "generations of read models not refreshed", "error", err)
 		}
 		select {

@@ -152,13 +152,13 @@ type told struct {
 }
 
 // toldQuery is told for the projections named by $1. A partition is to act when a retry is asked for, and when it stands
-// still at an event that has been parked.
+// still at an event that has been parked, or is behind it and has not struck the failure off.
 const toldQuery = `SELECT projection, generation, store, partition, sum(parked)::integer, bool_or(act) FROM (
 	  SELECT projection, generation, store, partition, 1 AS parked, retry_asked AS act FROM parked_events
 	  UNION ALL
-	  SELECT f.projection, f.generation, f.store, f.partition, 0, f.retry_asked OR EXISTS (SELECT FROM parked_events k
+	  SELECT f.projection, f.generation, f.store, f.partition, 0, f.retry_asked OR f.position <= c.position OR EXISTS (SELECT FROM parked_events k
 	    WHERE k.projection = f.projection AND k.generation = f.generation AND k.store = f.store AND k.stream = f.stream AND k.position <= f.position)
-	  FROM projection_failures f
+	  FROM projection_failures f JOIN checkpoints c USING (projection, generation, store, partition)
 	) AS said WHERE projection = ANY ($1) GROUP BY projection, generation, store, partition`
 
 func scanTold(rows pgx.Rows) (map[runnerKey]map[int]told, error) {

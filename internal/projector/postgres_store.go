@@ -104,6 +104,7 @@ func (s *postgresStore) queueMoves(b *pgx.Batch, moves []move, commit string) {
 	}
 	b.Queue(`SELECT move_checkpoints($1, $2, $3, $4, $5, $6, $7, $8)`,
 		s.projection.Name, s.generation, storePostgres, partitions, from, to, fromHeld, toHeld)
+	b.Queue(`SELECT set_config('synchronous_commit', $1, true)`, commit)
 }
 
 // apply folds one batch. Runners keep the states of theirs: see keepingStore.
@@ -121,6 +122,12 @@ type keepingStore struct {
 
 func (s *postgresStore) keeping() *keepingStore {
 	return &keepingStore{postgresStore: s, kept: keptFolds{}}
+}
+
+// load forgets what belongs to marks of before: somebody else may have moved them since.
+func (s *keepingStore) load(ctx context.Context, partitions []int) ([]mark, error) {
+	clear(s.kept)
+	return s.postgresStore.load(ctx, partitions)
 }
 
 func (s *keepingStore) apply(ctx context.Context, moves []move, events []es.Event, bulk bool) error {

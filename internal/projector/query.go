@@ -50,16 +50,31 @@ func (m *Models) Query(ctx context.Context, need Need, read func(ctx context.Con
 			return fmt.Errorf("projector: there is no model %q in PostgreSQL", name)
 		}
 	}
-	q := &query{Models: m, need: need, read: read, began: time.Now(), position: es.PositionFrom(ctx)}
-	deadline := m.deadline(ctx, q.began)
-	q.sparing = q.began.Add(deadline.Sub(q.began) / primaryShare)
-	waiting, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	err := q.run(ctx, waiting)
+	now := time.Now()
+	q := &query{Models: m, need: need, read: read, began: now, position: es.PositionFrom(ctx), sources: sourcesFrom(ctx)}
+	if q.sources != nil {
+		if q.position = q.sources.wanted(); q.position > 0 {
+			err := q.until(ctx, q.sources.until)
+			if !errors.Is(err, ErrStale) {
+				return err
+			}
+			q.sources.isLate()
+			q = &query{Models: m, need: need, read: read, began: time.Now(), sources: q.sources}
+		}
+	}
+	err := q.until(ctx, m.deadline(ctx, now))
 	if q.position > 0 {
 		q.observe(err)
 	}
 	return err
+}
+
+// until runs the query and waits for what it needs until then.
+func (q *query) until(ctx context.Context, deadline time.Time) error {
+	q.sparing = q.began.Add(deadline.Sub(q.began) / primaryShare)
+	waiting, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	return q.run(ctx, waiting)
 }
 
 // deadline is until when a read waits that begins now. All reads for one position share the time: a query that reads several
@@ -86,6 +101,8 @@ type query struct {
 	waited   time.Duration
 	late     []string // projections that were not as far as needed in the last snapshot
 	unknown  int      // how often a table was not found
+	sources  *Sources // nil: nobody wants to know
+	parts    map[string]Part
 }
 
 // Why a server, or all of them, cannot answer.
@@ -243,10 +260,22 @@ func (q *query) attempt(ctx context.Context, s *server) error {
 		err = q.read(ctx, &Snapshot{conn: conn.Conn(), names: q.namesOf(schemas)})
 		switch state := sqlState(err); {
 		case err == nil:
+			if q.sources != nil {
+				for name, p := range q.parts {
+					q.sources.note(name, p, q.need.Streams)
+				}
+			}
 		case conn.Conn().IsClosed() || serverAtFault(state):
-		case (state == undefinedTable || state == undefinedSchema) && q.unknown < 3:
+		case state == undefinedTable || state == undefinedSchema:
 			q.unknown++ // the generation was dropped between resolving it and reading it
-			err = errBehind
+			switch {
+			case q.unknown <= 3:
+				err = errBehind
+			case q.tablesLost(ctx):
+				err = &errRead{q.stale(errBuilding)} // workers build the model anew
+			default:
+				err = &errRead{err}
+			}
 		default:
 			err = &errRead{err}
 		}
@@ -262,16 +291,27 @@ func (q *query) attempt(ctx context.Context, s *server) error {
 	return err
 }
 
+// tablesLost reports whether somebody has deleted tables of a generation that is read.
+func (q *query) tablesLost(ctx context.Context) (lost bool) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	err := q.primary.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
+		JOIN projections p ON p.name = needed.name AND p.version = needed.version AND p.status = 'live'
+		  AND EXISTS (SELECT FROM unnest(p.tables) AS t WHERE to_regclass(t) IS NULL))`,
+		q.need.Projections, q.versions(q.need.Projections)).Scan(&lost)
+	return err == nil && lost
+}
+
 const (
 	beginSnapshot = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
-	resolve       = `SELECT p.name, p.generation, false, false, 0
+	resolve       = `SELECT p.name, p.generation, false, false, 0, ''
 		FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
 		JOIN projections p ON p.name = needed.name AND p.version = needed.version AND p.status = 'live'
 		WHERE (p.log_id, p.log_epoch) = ($3::uuid, $4)`
 	// $5, $6 and $7 are a requirement; $8 is the stream of a read that asks for one alone, '' for others.
 	resolveAt = `SELECT p.name, p.generation, behind.some, behind.stopped, coalesce((SELECT min((c.held ->> $8::text)::bigint)
 		  FROM checkpoints c WHERE c.projection = p.name AND c.generation = p.generation AND c.store = 'postgres'
-		  AND c.partition = ANY ($6::smallint[])), 0)
+		  AND c.partition = ANY ($6::smallint[])), 0), ` + heldStreams + `
 		FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
 		JOIN projections p ON p.name = needed.name AND p.version = needed.version AND p.status = 'live'
 		CROSS JOIN LATERAL (
@@ -280,7 +320,7 @@ const (
 		  LEFT JOIN checkpoints c ON c.projection = p.name AND c.generation = p.generation AND c.store = 'postgres'
 		    AND c.partition = wanted.partition
 		  LEFT JOIN projection_failures f ON f.projection = p.name AND f.generation = p.generation AND f.store = 'postgres'
-		    AND f.partition = wanted.partition
+		    AND f.partition = wanted.partition AND f.position > coalesce(c.position, 0)
 		  WHERE wanted.name = p.name AND (c.position IS NULL OR c.position < wanted.position)
 		) AS behind
 		WHERE (p.log_id, p.log_epoch) = ($3::uuid, $4)`
@@ -291,7 +331,7 @@ func (q *query) begin(ctx context.Context, conn *pgxpool.Conn) (map[string]strin
 	schemas := make(map[string]string, len(q.need.Projections))
 	stopped := false
 	var parked *ParkedError
-	q.late = nil
+	q.late, q.parts = nil, make(map[string]Part, len(q.need.Projections))
 	b := &pgx.Batch{}
 	b.Queue(beginSnapshot)
 	args := []any{q.need.Projections, q.versions(q.need.Projections), q.o.Info.ID, q.o.Info.Epoch}
@@ -305,16 +345,16 @@ func (q *query) begin(ctx context.Context, conn *pgxpool.Conn) (map[string]strin
 		args = append(args, q.required.projections, q.required.partitions, q.required.positions, stream)
 	}
 	b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
-		var name string
+		var name, heldNow string
 		var number int
 		var isBehind, isStopped bool
 		var parkedAt int64
-		_, err := pgx.ForEachRow(rows, []any{&name, &number, &isBehind, &isStopped, &parkedAt}, func() error {
+		_, err := pgx.ForEachRow(rows, []any{&name, &number, &isBehind, &isStopped, &parkedAt, &heldNow}, func() error {
 			if parkedAt > 0 && parkedAt <= q.position {
 				parked = &ParkedError{Projection: name, Stream: q.need.Streams[0], Position: parkedAt}
 				isBehind = true
 			}
-			schemas[name] = schemaName(name, number)
+			schemas[name], q.parts[name] = schemaName(name, number), Part{Generation: number, Held: heldNow}
 			stopped = stopped || isStopped
 			if isBehind {
 				q.late = append(q.late, name)

@@ -149,6 +149,7 @@ type documentsRead struct {
 	required   map[int]int64 // by partition
 	left       map[int][]int // by partition: indexes of the keys that are neither answered nor given up
 	reached    bool          // a partition has been read as far as required
+	sources    *Sources      // nil: nobody wants to know
 }
 
 func (r *documentsRead) run(ctx context.Context) {
@@ -164,6 +165,12 @@ func (r *documentsRead) run(ctx context.Context) {
 	waiting, cancel := context.WithDeadline(ctx, earlier(began.Add(m.o.Wait/documentsShare), m.deadline(ctx, began)))
 	defer cancel()
 	r.position = es.PositionFrom(ctx)
+	if r.sources = sourcesFrom(ctx); r.sources != nil {
+		if r.position = r.sources.wanted(); r.position > 0 {
+			waiting, cancel = context.WithDeadline(ctx, began.Add(r.sources.until.Sub(began)/documentsShare))
+			defer cancel()
+		}
+	}
 	required, err := m.require(waiting, []string{r.projection}, r.position, m.partitionsOf(streams))
 	behind := false
 	if err == nil {
@@ -176,7 +183,7 @@ func (r *documentsRead) run(ctx context.Context) {
 			pause.pause(waiting)
 		}
 	}
-	if r.position > 0 && ctx.Err() == nil {
+	if r.position > 0 && r.sources == nil && ctx.Err() == nil {
 		r.observe(time.Since(began), err != nil, behind)
 	}
 }
@@ -268,23 +275,34 @@ func (r *documentsRead) readFrom(
 		default:
 			raise(&r.highest[r.projection][n], at.position)
 			r.reached = true
-			r.answer(asked[n], values[1:], at)
+			r.answer(g, asked[n], values[1:], at)
 			delete(r.left, n)
 		}
 	}
 	return past, behind
 }
 
-// answer takes over the documents of the keys with these indexes, read at a mark.
-func (r *documentsRead) answer(indexes []int, documents []any, at mark) {
+// answer takes over the documents of the keys with these indexes, read at a mark of a generation.
+func (r *documentsRead) answer(g *knownGeneration, indexes []int, documents []any, at mark) {
 	for k, i := range indexes {
 		if from, held := at.held[r.keys[i].Stream]; held && from <= r.position {
 			continue // parked before what is asked for
 		}
 		if document, ok := documents[k].(string); ok {
 			r.answers[i] = json.RawMessage(document)
+			if r.sources != nil {
+				r.sources.note(r.projection, Part{Generation: g.number}, r.streamsOf(i))
+			}
 		}
 	}
+}
+
+// streamsOf names the stream that a document was folded from, none where it may have been several.
+func (r *documentsRead) streamsOf(i int) []string {
+	if r.keys[i].Key != r.keys[i].Stream {
+		return nil
+	}
+	return []string{r.keys[i].Stream}
 }
 
 func raise(v *atomic.Int64, to int64) {

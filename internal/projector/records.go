@@ -94,7 +94,9 @@ func (r *records) remember(ctx context.Context, moves []move) {
 		FROM unnest($4::smallint[], $5::bigint[]) AS m(partition, position)
 		WHERE c.projection = $1 AND c.generation = $2 AND c.store = $3 AND c.partition = m.partition AND c.position < m.position`,
 		r.projection, r.generation, storeRedis, partitions, to)
-	if err := r.pool.SendBatch(ctx, b).Close(); err != nil && ctx.Err() == nil {
+	bounded, cancel := context.WithTimeout(ctx, answerTimeout) // live partitions wait for it
+	defer cancel()
+	if err := r.pool.SendBatch(bounded, b).Close(); err != nil && ctx.Err() == nil {
 		r.logger.WarnContext(ctx, "progress in Redis not remembered", "error", err)
 	}
 }

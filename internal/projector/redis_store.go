@@ -77,6 +77,12 @@ func (s *redisStore) shelved() *shelvedStore {
 	return &shelvedStore{redisStore: s, shelf: s.projection.Redis.newShelf()}
 }
 
+// load forgets what belongs to marks of before: somebody else may have moved them since.
+func (s *shelvedStore) load(ctx context.Context, partitions []int) ([]mark, error) {
+	s.shelf.forget()
+	return s.redisStore.load(ctx, partitions)
+}
+
 func (s *shelvedStore) apply(ctx context.Context, moves []move, events []es.Event, bulk bool) error {
 	err := s.applyWith(ctx, s.shelf, moves, events)
 	if err != nil {

@@ -66,6 +66,9 @@ func Replay(ctx context.Context, o ReplayOptions) (Result, error) {
 			return err
 		}
 		for i := range o.Projections {
+			if err := b.approach(ctx, &o.Projections[i]); err != nil {
+				return err
+			}
 			if err := b.switchOver(ctx, &o.Projections[i]); err != nil {
 				return err
 			}

@@ -31,6 +31,8 @@ type Status struct {
 	Lag int64
 	// LagSeconds is for how long the oldest of them has been in the log, 0 if there are none.
 	LagSeconds float64
+	// LagUnknown says that a store did not tell how far it is, so that more may be missing than Lag.
+	LagUnknown bool
 	// WorkersWanted is how many workers would bring the lag under the target and keep it there.
 	WorkersWanted int
 	Partitions    []PartitionStatus
@@ -46,6 +48,7 @@ type PartitionStatus struct {
 	// been in the log. Where there are two stores the worse one counts.
 	Lag        int64
 	LagSeconds float64
+	LagUnknown bool   // a store did not tell how far it is
 	Worker     string // empty: none
 	// Parked is the number of streams that wait behind a parked event.
 	Parked int
@@ -107,6 +110,7 @@ func (i *inspection) status(p *Projection) Status {
 		}
 		s.Position = min(s.Position, part.Position)
 		s.Lag, s.LagSeconds = s.Lag+part.Lag, max(s.LagSeconds, part.LagSeconds)
+		s.LagUnknown = s.LagUnknown || part.LagUnknown
 	}
 	return s
 }
@@ -115,6 +119,7 @@ func (i *inspection) status(p *Projection) Status {
 func (s *PartitionStatus) join(f fedPartition, reached int64) {
 	s.Position = min(s.Position, reached)
 	s.Lag, s.LagSeconds = max(s.Lag, f.lag.events), max(s.LagSeconds, f.lag.seconds)
+	s.LagUnknown = s.LagUnknown || f.untold
 	s.Worker, s.Parked = f.worker, f.parked
 	if f.error != "" {
 		s.Error = f.error

@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/internal/es"
 )
@@ -49,7 +52,11 @@ func (b *build) switchOnce(ctx context.Context, p *Projection, number int) (head
 			return err
 		}
 		sinks := b.sinksOf(p)
-		if err := b.rebuilder.fold(ctx, sinks, b.folded, head); err != nil {
+		b.gate.free.Store(true) // readers wait
+		defer b.gate.free.Store(false)
+		if err := whileLocked(ctx, tx, func(ctx context.Context) error {
+			return b.rebuilder.fold(ctx, sinks, b.reachedBy(sinks, head), head)
+		}); err != nil {
 			return err
 		}
 		if err := b.check(ctx, sinks, head); err != nil {
@@ -90,6 +97,79 @@ func (b *build) switchOnce(ctx context.Context, p *Projection, number int) (head
 		return err
 	})
 	return head, err
+}
+
+// approach folds, before the live generation stands still for it, what has come since the others were folded or switched to. The switch
+// drops the generation before the live one: it comes when all readers have heard of the live one.
+func (b *build) approach(ctx context.Context, p *Projection) error {
+	var age float64 // seconds
+	err := b.o.Pool.QueryRow(ctx, `SELECT coalesce(max(extract(epoch FROM now() - switched_at)), $3)::double precision FROM projections
+		WHERE name = $1 AND version = $2 AND status = 'live'`, p.Name, p.Version, heardWithin.Seconds()).Scan(&age)
+	if err != nil {
+		return fmt.Errorf("projector: looking for the live generation of %s: %w", p.Name, err)
+	}
+	timer := time.NewTimer(heardWithin - time.Duration(age*float64(time.Second)))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+	}
+	head, err := b.log.Head(ctx)
+	if err != nil {
+		return err
+	}
+	sinks := b.sinksOf(p)
+	return b.rebuilder.fold(ctx, sinks, b.reachedBy(sinks, head), head)
+}
+
+// heardWithin is the time within which readers that can reach the primary hear of a switch.
+const heardWithin = 3 * refreshEvery
+
+// reachedBy is the position at or below head up to which the sinks have folded everything and this rebuild has read it: workers feed
+// a generation that is gone back to as well, and may be ahead.
+func (b *build) reachedBy(sinks []*sink, head int64) int64 {
+	head = min(head, b.unbroken.position)
+	for _, s := range sinks {
+		head = min(head, slices.Min(s.checkpoints))
+	}
+	return head
+}
+
+const (
+	// lockedSilence is how long the server hears nothing from a process that holds checkpoints before it takes them from it.
+	lockedSilence = 5 * time.Second
+	lockedSign    = time.Second
+)
+
+// whileLocked does something while a transaction holds checkpoints that workers wait for. A process that stalls meanwhile, or is cut
+// off, does not hold them for long: the server ends the transaction when it hears nothing from it.
+func whileLocked(ctx context.Context, tx pgx.Tx, do func(ctx context.Context) error) error {
+	if _, err := tx.Exec(ctx, `SELECT set_config('idle_in_transaction_session_timeout', $1, true)`,
+		strconv.FormatInt(lockedSilence.Milliseconds(), 10)); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	done := make(chan struct{})
+	group.Go(func() error {
+		sign := time.NewTicker(lockedSign)
+		defer sign.Stop()
+		for {
+			select {
+			case <-done:
+				return nil
+			case <-sign.C:
+			}
+			if _, err := tx.Exec(ctx, `SELECT`); err != nil {
+				return err
+			}
+		}
+	})
+	group.Go(func() error {
+		defer close(done)
+		return do(ctx)
+	})
+	return group.Wait()
 }
 
 // check makes sure, before readers see a generation, that its stores have come to where they were folded to: what a store
@@ -155,7 +235,8 @@ const (
 	isLeftOver = `status = 'building' AND owner IS NOT NULL OR status = 'dropped'
 		AND (EXISTS (SELECT FROM checkpoints c WHERE c.projection = p.name AND c.generation = p.generation)
 		  OR to_regnamespace(p.name || '_' || p.generation) IS NOT NULL)`
-	// isOutdated is whether the generation p is of a version before $2 that no worker feeds any more.
-	isOutdated = `version < $2 AND owner IS NULL AND status IN ('live', 'previous') AND NOT EXISTS (SELECT FROM workers w
+	// isOutdated is whether the generation p is of a version before $2 that no worker feeds any more. The version before stays: its apis
+	// may read yet, and the way back to it is short.
+	isOutdated = `version < (SELECT max(f.version) FROM projections f WHERE f.name = p.name AND f.version < $2 AND f.status = 'live') AND owner IS NULL AND status IN ('live', 'previous') AND NOT EXISTS (SELECT FROM workers w
 		WHERE p.name || '@' || p.version = ANY (w.projections) AND w.seen_at > now() - interval '1 minute')`
 )

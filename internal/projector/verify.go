@@ -178,10 +178,12 @@ func (v *verification) compareTables(ctx context.Context, s *sink, number int, l
 			ORDER BY partition FOR UPDATE`, s.projection.Name, number); err != nil {
 			return err
 		}
-		if err := v.follow(ctx, s, live); err != nil {
-			return err
-		}
-		if err := v.catchUp(ctx, s); err != nil {
+		if err := whileLocked(ctx, tx, func(ctx context.Context) error {
+			if err := v.follow(ctx, s, live); err != nil {
+				return err
+			}
+			return v.catchUp(ctx, s)
+		}); err != nil {
 			return err
 		}
 		_, err := snapshot.Exec(ctx, `SELECT FROM checkpoints LIMIT 1`) // takes the snapshot

@@ -237,7 +237,7 @@ func (w *Worker) tick(ctx context.Context) error {
 		if g.status != statusBuilding {
 			continue
 		}
-		promoted, err := promoteBuilt(bounded, w.o.Pool, g, settled)
+		promoted, err := promoteBuilt(bounded, w.o.Pool, w.o.Info, g, settled)
 		if err != nil {
 			failed = errors.Join(failed, err)
 		} else if promoted {

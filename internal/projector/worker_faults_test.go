@@ -2,6 +2,7 @@ package projector_test
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"syscall"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/millrace/millrace/internal/devstack/stacktest"
+	"github.com/millrace/millrace/internal/es"
 	"github.com/millrace/millrace/internal/feed"
 	"github.com/millrace/millrace/internal/projector"
 )
@@ -130,5 +132,58 @@ func TestOldEventsAreReadHoweverLongItTakes(t *testing.T) {
 	must(t, err)
 	background(t, w.Run)
 	f.expect(f.models())
+	f.verified()
+}
+
+// stuckLog does not get beyond its first reading until it is released, and then fails once.
+type stuckLog struct {
+	projector.Log
+	from    int64         // readings behind it are stuck
+	stuck   chan struct{} // gets a value from each reading that is stuck
+	release chan struct{}
+}
+
+func (l *stuckLog) ReadPartitions(ctx context.Context, partitions []int, after int64, limit int) ([]es.Event, error) {
+	select {
+	case <-l.release:
+	default:
+		if after > l.from {
+			l.stuck <- struct{}{}
+			<-l.release
+			return nil, errors.New("the connection was lost")
+		}
+	}
+	return l.Log.ReadPartitions(ctx, partitions, after, limit)
+}
+
+// A worker that stalled between two batches, while another folded its partitions, remembers rows and documents of before.
+func TestWhatAWorkerRemembersIsOld(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	m := f.models()
+	stop := f.worker("one") // makes the tables, which the others do not
+	f.fill(1_000, 40)
+	f.expect(m)
+	stop()
+	f.fill(25_000, 40)
+	options := f.workerOptions("stalled")
+	log := &stuckLog{Log: options.Log, from: 1_000, stuck: make(chan struct{}, 2), release: make(chan struct{})}
+	options.Log, options.Alone, options.Near = log, true, 1
+	stalled, err := projector.NewWorker(options)
+	must(t, err)
+	background(t, stalled.Run)
+	<-log.stuck
+	<-log.stuck
+
+	options = f.workerOptions("other")
+	options.Alone = true
+	other, err := projector.NewWorker(options)
+	must(t, err)
+	stop = background(t, other.Run)
+	f.expect(m)
+	stop()
+	f.fill(15_000, 40)
+	close(log.release)
+	f.expect(m)
 	f.verified()
 }

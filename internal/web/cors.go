@@ -11,8 +11,8 @@ import (
 // What browsers of other origins may send and see.
 const (
 	allowedMethods = "GET, POST, OPTIONS"
-	allowedHeaders = "Accept, Authorization, Content-Type, Idempotency-Key, Millrace-Position, Traceparent"
-	exposedHeaders = "Millrace-Position, Retry-After, RateLimit-Limit, RateLimit-Policy, RateLimit-Remaining, RateLimit-Reset"
+	allowedHeaders = "Accept, Authorization, Content-Type, Idempotency-Key, If-None-Match, Millrace-Position, Traceparent"
+	exposedHeaders = "Cache-Status, ETag, Millrace-Position, Retry-After, RateLimit-Limit, RateLimit-Policy, RateLimit-Remaining, RateLimit-Reset"
 	preflightAge   = "600"
 )
 

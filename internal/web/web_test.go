@@ -241,7 +241,7 @@ func TestCORS(t *testing.T) {
 		{"GET", "http://localhost:3000", "", "http://localhost:3000", ""},
 		{"GET", "https://evil.example", "", "", ""},
 		{"GET", "", "", "", ""},
-		{"OPTIONS", "https://shop.example", "POST", "https://shop.example", "Accept, Authorization, Content-Type, Idempotency-Key, Millrace-Position, Traceparent"},
+		{"OPTIONS", "https://shop.example", "POST", "https://shop.example", "Accept, Authorization, Content-Type, Idempotency-Key, If-None-Match, Millrace-Position, Traceparent"},
 		{"OPTIONS", "https://evil.example", "POST", "", ""},
 	} {
 		header := ask(c.method, c.origin, c.requested)

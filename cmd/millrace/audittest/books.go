@@ -114,7 +114,7 @@ func (b *books) check(number string, o *entry) {
 	}
 }
 
-// checkKeys sees to it that each idempotency key stands for one order, which stands at its position, and no order has two.
+// checkKeys sees to it that each idempotency key, all of which are those of checkouts, stands for one order, which stands at its position, and no order has two.
 func (b *books) checkKeys(ctx context.Context, pool *pgxpool.Pool) error {
 	rows, err := pool.Query(ctx, `SELECT i.streams, i.position, coalesce(e.stream, '') FROM idempotency i LEFT JOIN events e USING (position)`)
 	if err != nil {

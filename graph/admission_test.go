@@ -1,0 +1,362 @@
+package graph_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/millrace/millrace/commands"
+	"github.com/millrace/millrace/domain/catalog"
+	"github.com/millrace/millrace/graph"
+	"github.com/millrace/millrace/internal/admission"
+	"github.com/millrace/millrace/projections/catalogue"
+	"github.com/millrace/millrace/projections/paging"
+)
+
+// admitted tells what became of what was let in.
+type admitted struct {
+	graph.Operation
+	released chan bool // what each release told
+}
+
+func admitAll(t *testing.T) (func(context.Context, graph.Operation) (graph.Release, error), chan admitted) {
+	t.Helper()
+	all := make(chan admitted, 100)
+	return func(_ context.Context, op graph.Operation) (graph.Release, error) {
+		a := admitted{op, make(chan bool, 2)}
+		all <- a
+		return func(completed bool) { a.released <- completed }, nil
+	}, all
+}
+
+func within[T any](t *testing.T, what string, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("waited for %s", what)
+		panic("unreachable")
+	}
+}
+
+// TestRelease checks that what was admitted is given back once, by every transport and however it ends.
+func TestRelease(t *testing.T) {
+	s := newShop(t)
+	admit, all := admitAll(t)
+	_, base := face(t, s, graph.Options{Admit: admit})
+	s.stocked(t, "A", "Anvil", "10.00", 5)
+	o := s.bought(t, "ann@example.org", commands.LineInput{SKU: "A", Quantity: 2})
+	s.breaks("product list", errDisk)
+	stock := `subscription { stockChanged(skus: ["A"]) { available } }`
+	socket := open(t, base, `{}`)
+	for name, c := range map[string]struct {
+		run       func()
+		completed bool
+	}{
+		"mutation":        {func() { ask(t, base, `mutation { cartCreate { position } }`, nil).must(t) }, true},
+		"query":           {func() { ask(t, base, `{ cart(id: "x") { id } }`, nil).must(t) }, true},
+		"error":           {func() { ask(t, base, `{ products { totalCount } }`, nil) }, false},
+		"events":          {func() { ask(t, base, `{ cart(id: "x") { id } }`, nil, "Accept", "text/event-stream") }, true},
+		"socket":          {func() { socket.subscribe("q", `{ cart(id: "x") { id } }`, nil); socket.data(); socket.next() }, true},
+		"socket, streams": {func() { socket.subscribe("s", stock, nil); socket.data() }, false},
+		"no such order": {func() {
+			socket.subscribe("o", orderUpdated, map[string]any{"id": idOf("Order", o.State.Number), "token": "wrong"})
+			socket.next()
+		}, false},
+	} {
+		c.run()
+		a := within(t, name, all)
+		if completed := within(t, name+" to be released", a.released); completed != c.completed {
+			t.Errorf("%s: completed is %v", name, completed)
+		}
+		if len(a.released) > 0 {
+			t.Errorf("%s: was released twice", name)
+		}
+	}
+	if len(all) > 0 {
+		t.Errorf("%d operations more were admitted", len(all))
+	}
+}
+
+// TestSubscriptionsAreBounded checks that one subscription more than there may be is refused by every transport, and that its place
+// comes free with the end of another.
+func TestSubscriptionsAreBounded(t *testing.T) {
+	s := newShop(t)
+	_, base := face(t, s, graph.Options{MaxSubscriptions: 1})
+	s.stocked(t, "A", "Anvil", "10.00", 5)
+	stock := `subscription { stockChanged(skus: ["A"]) { available } }`
+	socket := open(t, base, `{}`)
+	socket.subscribe("1", stock, nil)
+	socket.data()
+
+	const want = "OVERLOADED: there are as many subscriptions as this server takes; try again"
+	if a := ask(t, base, stock, nil, "Accept", "text/event-stream"); a.status != 503 || a.header.Get("Retry-After") != "1" || a.wrong(t) != want {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	socket.subscribe("2", stock, nil)
+	if m := socket.next(); m.ID != "2" || m.Type != "error" || !strings.Contains(string(m.Payload), "OVERLOADED") {
+		t.Errorf("the answer is %+v", m)
+	}
+	ask(t, base, `{ products { totalCount } }`, nil).must(t)
+	socket.send(`{"type": "complete", "id": "1"}`)
+	for deadline := time.Now().Add(patience); ; {
+		socket.subscribe("3", stock, nil)
+		if m := socket.next(); m.Type == "next" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the place does not come free")
+		}
+	}
+}
+
+// slowCatalogue takes as long for a list as it is made to.
+type slowCatalogue struct {
+	catalogueOf
+	list func()
+}
+
+func (c slowCatalogue) List(context.Context, catalogue.Query) (paging.Page[catalog.State], error) {
+	c.list()
+	return paging.Page[catalog.State]{}, nil
+}
+
+// crowded serves a shop whose product lists are slow, behind a limiter for mutations and, less urgent, queries.
+func crowded(t *testing.T, s *shop, limit, queue int, list func()) (base string, metrics *prometheus.Registry) {
+	t.Helper()
+	metrics = prometheus.NewRegistry()
+	limiter, err := admission.New(admission.Options{
+		Classes: []admission.Class{
+			{Name: "mutation", Share: 1, Queue: queue, Wait: patience}, {Name: "query", Share: 1, Queue: queue, Wait: patience},
+		}, Min: limit, Initial: limit, Max: limit, Metrics: metrics,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := graph.NewHandler(graph.Deps{
+		Commands: s.app, Catalogue: slowCatalogue{s.catalogue(), list}, Stock: s.stock(), Carts: s.carts(), Orders: s.orders(), Sales: s,
+		Projections: s, Log: s, Feed: feedOf{s}, Vault: s,
+	}, graph.Options{Logger: slog.New(slog.DiscardHandler), Admit: func(ctx context.Context, op graph.Operation) (graph.Release, error) {
+		class := 1
+		if op.Kind == "mutation" {
+			class = 0
+		}
+		slot, err := limiter.Acquire(ctx, class)
+		if err != nil {
+			return nil, &graph.Error{Code: graph.Overloaded, Message: "busy", RetryAfter: time.Second}
+		}
+		return slot.Release, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	return server.URL, metrics
+}
+
+// queued waits until so many operations wait to be let in.
+func queued(t *testing.T, metrics *prometheus.Registry, want float64) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		families, err := metrics.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0.0
+		for _, f := range families {
+			if f.GetName() == "millrace_admission_queued" {
+				for _, m := range f.GetMetric() {
+					n += m.GetGauge().GetValue()
+				}
+			}
+		}
+		if n == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%v operations wait, not %v", n, want)
+		}
+	}
+}
+
+// TestUrgentFirst checks that a mutation overtakes the queries that wait while the shop is full of queries.
+func TestUrgentFirst(t *testing.T) {
+	s := newShop(t)
+	var mu sync.Mutex
+	var order []string
+	note := func(what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		order = append(order, what)
+	}
+	began, finish := make(chan struct{}, 10), make(chan struct{})
+	base, metrics := crowded(t, s, 1, 10, func() {
+		note("query")
+		began <- struct{}{}
+		<-finish
+	})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	query := func() { wg.Go(func() { ask(t, base, `{ products { totalCount } }`, nil) }) }
+	query()
+	within(t, "the first query", began)
+	for i := range 3 {
+		query()
+		queued(t, metrics, float64(i+1))
+	}
+	wg.Go(func() {
+		a := ask(t, base, `mutation { cartCreate { position } }`, nil)
+		note(fmt.Sprint("mutation ", a.status))
+	})
+	queued(t, metrics, 4)
+	finish <- struct{}{}
+	within(t, "the second query", began)
+	mu.Lock()
+	got := strings.Join(order, ", ")
+	mu.Unlock()
+	close(finish)
+	// The mutation's client may hear of it after the next query has begun; it ran before.
+	if n := s.count("execute"); n != 1 || got != "query, mutation 200, query" && got != "query, query" {
+		t.Errorf("%d mutations ran before the second query; the order is %s", n, got)
+	}
+}
+
+// TestOverload offers, by a clock and not by who is ready, five times what can be done. What is accepted takes as long as it does alone; the
+// rest is refused at once, and told when to come again.
+func TestOverload(t *testing.T) {
+	const (
+		limit   = 4
+		work    = 100 * time.Millisecond
+		every   = work / limit / 5
+		offered = 400
+	)
+	base, _ := crowded(t, newShop(t), limit, limit, func() { time.Sleep(work) })
+	var mu sync.Mutex
+	var done, refused []time.Duration
+	var wg sync.WaitGroup
+	clock := time.NewTicker(every)
+	defer clock.Stop()
+	began := time.Now()
+	for range offered {
+		<-clock.C
+		wg.Go(func() {
+			came := time.Now()
+			a := ask(t, base, `{ products { totalCount } }`, nil, "Accept", graphqlJSON)
+			took := time.Since(came)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case a.status == http.StatusOK && len(a.Errors) == 0:
+				done = append(done, took)
+			case a.status == http.StatusServiceUnavailable && a.header.Get("Retry-After") == "1" && a.wrong(t) == "OVERLOADED: busy":
+				refused = append(refused, took)
+			default:
+				t.Errorf("%d %s", a.status, a.body)
+			}
+		})
+	}
+	wg.Wait()
+	could := int(time.Since(began) / work * limit)
+	slices.Sort(done)
+	slices.Sort(refused)
+	if len(done) == 0 || len(refused) == 0 {
+		t.Fatalf("%d done, %d refused", len(done), len(refused))
+	}
+	p99, median := done[len(done)*99/100], refused[len(refused)/2]
+	t.Logf("%d done of %d, p99 %s; %d refused, median %s", len(done), could, p99, len(refused), median)
+	if len(done) < could*7/10 || p99 > 3*work || median >= 10*time.Millisecond {
+		t.Errorf("%d done of %d, p99 %s; %d refused, median %s", len(done), could, p99, len(refused), median)
+	}
+}
+
+// TestLimit checks what is counted, for whom, and what clients are told, by every transport.
+func TestLimit(t *testing.T) {
+	s := newShop(t)
+	var mu sync.Mutex
+	var counted []string
+	var over string
+	_, base := face(t, s, graph.Options{Limit: func(_ context.Context, c graph.Client, mutation bool, answer http.Header) error {
+		mu.Lock()
+		defer mu.Unlock()
+		what := "request"
+		if mutation {
+			what = "mutation"
+		}
+		counted = append(counted, strings.Join(strings.Fields(what+" "+c.Header.Get("X-Name")+" "+c.Token), " "))
+		answer.Set("RateLimit-Remaining", fmt.Sprint(len(counted)))
+		if !strings.HasPrefix(c.Peer, "127.0.0.1:") {
+			t.Errorf("the peer is %s", c.Peer)
+		}
+		if what == over {
+			return &graph.Error{Code: graph.RateLimited, Message: "slowly", RetryAfter: 1500 * time.Millisecond}
+		}
+		return nil
+	}})
+	mutation, query := `mutation { cartCreate { position } }`, `{ cart(id: "x") { id } }`
+	socket := open(t, base, `{"Authorization": "Bearer `+staffToken+`"}`)
+	for _, c := range []struct {
+		name, over string
+		run        func() answer
+		status     int
+		want       string
+	}{
+		{"the socket itself", "", func() answer { return answer{status: 200} }, 200, "request"},
+		{"query", "", func() answer { return ask(t, base, query, nil, "X-Name", "ann") }, 200, "request ann"},
+		{"staff", "", func() answer { return ask(t, base, query, nil, "Authorization", "Bearer "+staffToken) }, 200, "request " + staffToken},
+		{"a wrong token", "", func() answer { return ask(t, base, query, nil, "Authorization", "Bearer x") }, 200, "request"},
+		{"nonsense", "", func() answer { return ask(t, base, "{", nil) }, 200, "request"},
+		{"mutation", "", func() answer { return ask(t, base, mutation, nil) }, 200, "request, mutation"},
+		{"too many requests", "request", func() answer { return ask(t, base, mutation, nil) }, 429, "request"},
+		{"too many mutations", "mutation", func() answer { return ask(t, base, mutation, nil, "Accept", graphqlJSON) }, 429, "request, mutation"},
+		{"too many mutations, query", "mutation", func() answer { return ask(t, base, query, nil) }, 200, "request"},
+		{"too many streams", "request", func() answer {
+			return ask(t, base, `subscription { stockChanged(skus: ["A"]) { sku } }`, nil, "Accept", "text/event-stream")
+		}, 429, "request"},
+		{"on a socket", "", func() answer {
+			socket.subscribe("1", mutation, nil)
+			socket.data()
+			socket.next()
+			return answer{status: 200}
+		}, 200, "request " + staffToken + ", mutation " + staffToken},
+		{"too many mutations on a socket", "mutation", func() answer {
+			socket.subscribe("2", mutation, nil)
+			if m := socket.next(); m.Type != "error" || !strings.Contains(string(m.Payload), "RATE_LIMITED") {
+				t.Errorf("the socket hears %+v", m)
+			}
+			return answer{status: 200}
+		}, 200, "request " + staffToken + ", mutation " + staffToken},
+	} {
+		mu.Lock()
+		over = c.over
+		mu.Unlock()
+		a := c.run()
+		mu.Lock()
+		got := strings.Join(counted, ", ")
+		n := len(counted)
+		counted = nil
+		mu.Unlock()
+		if got != c.want || a.status != c.status {
+			t.Errorf("%s: %d, counted: %s", c.name, a.status, got)
+		}
+		if a.header != nil && a.header.Get("RateLimit-Remaining") != fmt.Sprint(n) {
+			t.Errorf("%s: the header is %v", c.name, a.header)
+		}
+		if a.status == 429 && (a.wrong(t) != "RATE_LIMITED: slowly" || a.header.Get("Retry-After") != "2") {
+			t.Errorf("%s: Retry-After %s, %s", c.name, a.header.Get("Retry-After"), a.body)
+		}
+	}
+	if n := s.count("execute"); n != 2 {
+		t.Errorf("%d mutations were executed", n)
+	}
+}

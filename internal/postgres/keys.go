@@ -1,0 +1,247 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/millrace/millrace/internal/es"
+)
+
+// keyRecord is what is stored with a used idempotency key.
+type keyRecord struct {
+	request  []byte
+	streams  []string
+	position int64
+	// until is when the record has to be looked up again: it is kept at least until then. Afterwards the key may be anybody's.
+	until time.Time
+}
+
+// unusedKey is what is known of a key that nobody has used.
+type unusedKey struct {
+	position int64 // as of which it had not been used
+	// expired says that there was a record, too old to count, which has to go first.
+	expired bool
+}
+
+// keyRow is a record to be written.
+type keyRow struct {
+	key     string
+	record  keyRecord
+	expired bool
+}
+
+// foundKeys are the records of some keys, and those keys whose records are too old to count.
+type foundKeys struct {
+	records map[string]keyRecord
+	expired map[string]bool
+}
+
+// The age of a record is always told by the server's clock, here and where an old one makes room.
+const keysQuery = `SELECT key, request, streams, position, extract(epoch FROM now() - created_at)::float8 FROM idempotency WHERE key = ANY ($1)`
+
+// queueKeys adds the reading of keys to a batch that is sent next.
+func (w *Writer) queueKeys(b *pgx.Batch, keys [][]byte) *foundKeys {
+	f := &foundKeys{records: map[string]keyRecord{}, expired: map[string]bool{}}
+	began := time.Now() // before the server looks at its clock
+	b.Queue(keysQuery, keys).Query(func(rows pgx.Rows) error {
+		var key []byte
+		var k keyRecord
+		var age float64
+		_, err := pgx.ForEachRow(rows, []any{&key, &k.request, &k.streams, &k.position, &age}, func() error {
+			if left := w.o.KeepKeys - time.Duration(age*float64(time.Second)); left > 0 {
+				k.until = began.Add(left)
+				f.records[string(key)] = k
+			} else {
+				f.expired[string(key)] = true
+			}
+			k = keyRecord{}
+			return nil
+		})
+		return err
+	})
+	return f
+}
+
+// recordKeys records keys as used. It is the server's clock at this moment that counts, not when the transaction began, which may have
+// waited in line: what this process remembers of a key must not outlive the record. Each key's streams come as a JSON array: arrays of arrays
+// would have to have one length.
+const recordKeys = `
+INSERT INTO idempotency (key, request, streams, position, created_at)
+SELECT key, request, ARRAY(SELECT json_array_elements_text(streams::json)), position, clock_timestamp()
+FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::bigint[]) AS used(key, request, streams, position)
+WHERE `
+
+const (
+	// recordWithEvents records keys if the batch's first event is in the log.
+	recordWithEvents = recordKeys + `EXISTS (SELECT FROM events WHERE position = $5 AND batch = $6)`
+	// recordAtHead records keys if the log ends at the batch's head.
+	recordAtHead = recordKeys + lockHeld + ` AND NOT EXISTS (SELECT FROM events WHERE position > $5)
+  AND ($5 = 0 OR EXISTS (SELECT FROM events WHERE position = $5 AND batch = $6))`
+	// makeRoomForKeys removes records that are too old, with the lock, as they are written with it: two transactions never wait for each other.
+	makeRoomForKeys = `DELETE FROM idempotency WHERE ` + lockHeld + ` AND key = ANY ($1) AND created_at <= now() - $2::interval`
+)
+
+// queueRecords adds the batch's records to the transaction that appends its events. If it has none, the records are written where the log
+// still ends at its head. All of them are written, or none, and recorded tells how many.
+func (w *Writer) queueRecords(q *pgx.Batch, b *batch, recorded *int64) {
+	if len(b.keys) == 0 {
+		return
+	}
+	n := len(b.keys)
+	keys, requests, streams, positions := make([][]byte, n), make([][]byte, n), make([]string, n), make([]int64, n)
+	var expired [][]byte
+	for i, k := range b.keys {
+		keys[i], requests[i], streams[i], positions[i] = []byte(k.key), k.record.request, jsonArray(k.record.streams), k.record.position
+		if k.expired {
+			expired = append(expired, keys[i])
+		}
+	}
+	if len(expired) > 0 {
+		q.Queue(makeRoomForKeys, expired, w.o.KeepKeys)
+	}
+	statement, position, batch := recordWithEvents, b.head+1, b.id
+	if len(b.rows.stream) == 0 {
+		statement, position, batch = recordAtHead, b.head, b.headBatch
+	}
+	q.Queue(statement, keys, requests, streams, positions, position, batch).Exec(func(ct pgconn.CommandTag) error {
+		*recorded = ct.RowsAffected()
+		return nil
+	})
+}
+
+// jsonArray returns the strings as a JSON array, an empty one where there are none.
+func jsonArray(s []string) string {
+	encoded, err := json.Marshal(append([]string{}, s...))
+	if err != nil {
+		panic(err) // strings always have an encoding
+	}
+	return string(encoded)
+}
+
+// learn takes in what was found of a key at a position.
+func (s *states) learn(key string, f *foundKeys, position int64) {
+	if record, used := f.records[key]; used {
+		s.use(key, record)
+		return
+	}
+	if _, used := s.usedKey(key); used {
+		return // since then, here
+	}
+	s.used.Remove(key)
+	s.unused.Add(key, unusedKey{position: position, expired: f.expired[key]})
+}
+
+// usedKey returns the record of a key that is known to have been used, as long as it is known to be kept.
+func (s *states) usedKey(key string) (keyRecord, bool) {
+	record, ok := s.used.Get(key)
+	return record, ok && time.Now().Before(record.until)
+}
+
+// knowsKey reports whether it is known if the key has been used.
+func (s *states) knowsKey(key string) bool {
+	if s.unused.Contains(key) {
+		return true
+	}
+	_, used := s.usedKey(key)
+	return used
+}
+
+// use records that a key has been used.
+func (s *states) use(key string, record keyRecord) {
+	s.unused.Remove(key)
+	s.used.Add(key, record)
+}
+
+const (
+	// cleanBatch is how many records are removed at a time.
+	cleanBatch = 500
+	// cleanPause lets others at the disk between two batches.
+	cleanPause = 20 * time.Millisecond
+)
+
+// cleanStatement removes the oldest records that are too old, except those that another process is removing: nobody waits for it, and it
+// waits for nobody.
+const cleanStatement = `DELETE FROM idempotency WHERE key = ANY (ARRAY (
+	SELECT key FROM idempotency WHERE created_at <= now() - $1::interval ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED))`
+
+// cleanKeys removes records that are too old until ctx ends. It may run in any number of processes.
+func (w *Writer) cleanKeys(ctx context.Context) error {
+	tick := time.NewTicker(w.o.CleanKeysEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		if err := w.cleanOnce(ctx); err != nil && ctx.Err() == nil {
+			w.o.Log.Warn("old idempotency keys could not be removed", "error", err)
+		}
+	}
+}
+
+// cleanOnce removes, a batch after the other, what is too old now.
+func (w *Writer) cleanOnce(ctx context.Context) error {
+	for removed := int64(cleanBatch); removed == cleanBatch; {
+		tag, err := w.log.pool.Exec(ctx, cleanStatement, w.o.KeepKeys, cleanBatch)
+		if err != nil {
+			return fmt.Errorf("postgres: removing old idempotency keys: %w", err)
+		}
+		removed = tag.RowsAffected()
+		w.metrics.forgotten.Add(float64(removed))
+		if removed == cleanBatch {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(cleanPause):
+			}
+		}
+	}
+	var age float64
+	if err := w.log.pool.QueryRow(ctx, `SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 FROM idempotency`).Scan(&age); err != nil {
+		return fmt.Errorf("postgres: reading the age of the oldest idempotency key: %w", err)
+	}
+	w.metrics.oldest.Set(age)
+	return nil
+}
+
+// keyMetrics are about idempotency keys.
+type keyMetrics struct {
+	repeated, conflicts, forgotten prometheus.Counter
+	oldest                         prometheus.Gauge
+}
+
+func newKeyMetrics(r prometheus.Registerer) keyMetrics {
+	with := promauto.With(r)
+	return keyMetrics{
+		repeated: with.NewCounter(prometheus.CounterOpts{
+			Name: "millrace_idempotency_repeated_total", Help: "Commands that were answered as before, since their idempotency key had been used for them.",
+		}),
+		conflicts: with.NewCounter(prometheus.CounterOpts{
+			Name: "millrace_idempotency_conflicts_total", Help: "Commands that were refused since their idempotency key had been used for something else.",
+		}),
+		forgotten: with.NewCounter(prometheus.CounterOpts{
+			Name: "millrace_idempotency_forgotten_total", Help: "Records of idempotency keys that this process removed since they were too old.",
+		}),
+		oldest: with.NewGauge(prometheus.GaugeOpts{
+			Name: "millrace_idempotency_oldest_seconds", Help: "Age of the oldest record of an idempotency key.",
+		}),
+	}
+}
+
+// told counts what a command was told about its key.
+func (m keyMetrics) told(v verdict) {
+	if _, conflict := errors.AsType[*es.IdempotencyConflictError](v.err); conflict {
+		m.conflicts.Inc()
+	} else if v.err == nil && v.outcome.Replayed {
+		m.repeated.Inc()
+	}
+}
