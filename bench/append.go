@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
 	"strings"
 
@@ -27,7 +28,8 @@ var note = noted{Text: strings.Repeat("A millrace feeds the wheel. ", 10)}
 const (
 	coldTarget    = 4
 	coldP50Target = 1
-	hotTarget     = 25
+	hotTarget     = 40
+	keyedTarget   = 5
 )
 
 // appendCold measures commands that each begin a stream. What they decide on is read for them: the writer does not know
@@ -46,6 +48,29 @@ func appendCold(ctx context.Context, l *lab) ([]Figure, error) {
 	return compareAppends(ctx, l, "append-cold", ours, plain, func(rate, p50 Figure) []Figure {
 		return []Figure{rate.aiming(coldTarget), p50.aiming(coldP50Target)}
 	})
+}
+
+// appendKeyed measures the same with an idempotency key for each command, which is looked up and recorded.
+func appendKeyed(ctx context.Context, l *lab) ([]Figure, error) {
+	s, err := l.appendOn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ours := side{"millrace, with keys", callers, func(ctx context.Context, _ int) error {
+		return execute(ctx, s.writer, notes.Stream(rand.Text()), newKey())
+	}}
+	plain := side{"one transaction a command, with keys", callers, func(ctx context.Context, _ int) error {
+		return s.appendKeyed(ctx, "note-"+rand.Text(), newKey())
+	}}
+	return compareAppends(ctx, l, "append-keyed", ours, plain, func(rate, p50 Figure) []Figure {
+		return []Figure{rate.aiming(keyedTarget), p50}
+	})
+}
+
+// newKey returns a key as commands have them: hashes of the client's key and of what was asked for.
+func newKey() *es.Idempotency {
+	key, request := sha256.Sum256([]byte(rand.Text())), sha256.Sum256([]byte(note.Text))
+	return &es.Idempotency{Key: key[:], Request: request[:], Streams: []string{"note"}}
 }
 
 // appendHot measures commands that all concern one stream.
@@ -81,13 +106,13 @@ func compareAppends(ctx context.Context, l *lab, name string, ours, plain side, 
 
 // command appends one event to a stream through the server's writer.
 func (s *appendServer) command(ctx context.Context, stream es.Stream[int]) error {
-	return execute(ctx, s.writer, stream)
+	return execute(ctx, s.writer, stream, nil)
 }
 
-// execute appends one event to a stream through a writer, deciding on its state.
-func execute(ctx context.Context, writer *postgres.Writer, stream es.Stream[int]) error {
+// execute appends one event to a stream through a writer, deciding on its state; key may be nil.
+func execute(ctx context.Context, writer *postgres.Writer, stream es.Stream[int], key *es.Idempotency) error {
 	outcome, err := writer.Execute(ctx, es.Command{
-		Name: "note", Streams: []string{stream.Name()},
+		Name: "note", Streams: []string{stream.Name()}, Idempotency: key,
 		Decide: func(d *es.Decision) error {
 			if _, err := es.State(d, stream); err != nil {
 				return err

@@ -29,6 +29,7 @@ type appendServer struct {
 	databases []string
 
 	pool   *pgxpool.Pool // the writer's
+	logURL string
 	writer *postgres.Writer
 	stopW  context.CancelFunc
 	ended  *errgroup.Group
@@ -67,15 +68,14 @@ func (l *lab) startAppendServer(ctx context.Context) (s *appendServer, err error
 		return s, fmt.Errorf("bench: reading the server's settings: %w", err)
 	}
 	l.say("PostgreSQL %s, fsync %s, synchronous_commit %s", version, fsync, commits)
-	logURL, err := s.newDatabase(ctx)
-	if err != nil {
+	if s.logURL, err = s.newDatabase(ctx); err != nil {
 		return s, err
 	}
 	plainURL, err := s.newDatabase(ctx)
 	if err != nil {
 		return s, err
 	}
-	if err := s.startWriter(ctx, l, logURL); err != nil {
+	if err := s.startWriter(ctx, l, s.logURL); err != nil {
 		return s, err
 	}
 	return s, s.preparePlain(ctx, plainURL)

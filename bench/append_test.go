@@ -29,12 +29,12 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// Both append benches run on a real server; how fast they are is not for a test to say.
+// The append benches run on a real server; how fast they are is not for a test to say.
 func TestAppendBenches(t *testing.T) {
 	t.Parallel()
 	env := stacktest.New(t, stacktest.WithoutNATS())
 	report, err := Run(t.Context(), Options{
-		Names: []string{"append-cold", "append-hot"}, PostgresURL: env.DatabaseURL, Dir: t.TempDir(), Duration: minDuration,
+		Names: []string{"append-cold", "append-keyed", "append-hot", "append-rivals"}, PostgresURL: env.DatabaseURL, Dir: t.TempDir(), Duration: minDuration,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -42,11 +42,11 @@ func TestAppendBenches(t *testing.T) {
 	var names []string
 	for _, f := range report.Figures {
 		names = append(names, f.Name)
-		if f.Value <= 0 || f.Baseline == nil || *f.Baseline <= 0 || f.Ratio == nil {
+		if f.Value <= 0 || f.Name != "append-rivals-share" && (f.Baseline == nil || *f.Baseline <= 0 || f.Ratio == nil) {
 			t.Errorf("%s has the value %v, the baseline %v and the ratio %v", f.Name, f.Value, f.Baseline, f.Ratio)
 		}
 	}
-	if got := strings.Join(names, " "); got != "append-cold append-cold-p50 append-hot append-hot-p50" {
+	if got := strings.Join(names, " "); got != "append-cold append-cold-p50 append-keyed append-keyed-p50 append-hot append-hot-p50 append-rivals append-rivals-p99 append-rivals-share" {
 		t.Errorf("the figures are %s", got)
 	}
 	conn, err := pgx.Connect(t.Context(), env.AdminURL)

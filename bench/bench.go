@@ -29,7 +29,9 @@ type Bench struct {
 func Benches() []Bench {
 	return []Bench{
 		{Name: "append-cold", About: "64 callers, a new stream a command; against one transaction a command", run: appendCold},
+		{Name: "append-keyed", About: "the same with an idempotency key a command, recorded with its event", run: appendKeyed},
 		{Name: "append-hot", About: "64 callers, one stream; against one transaction a command that locks the stream's row", run: appendHot},
+		{Name: "append-rivals", About: "two processes that append to one stream; against one, with the same callers a process", run: appendRivals},
 		{Name: "workers", About: "one, two and four workers on the same backlog, where work is waiting 10 ms an event for the store", run: workers},
 		{Name: "idle-memory", About: "memory of an idle millrace up without its servers", run: idleMemory},
 		{Name: "browse", About: "a list of 20 products over HTTP, from the cache and without it; against a plain handler writing the same bytes", run: browse},

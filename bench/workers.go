@@ -184,7 +184,7 @@ func (c *crew) append(ctx context.Context, l *lab) error {
 			continue
 		}
 		found++
-		group.Go(func() error { return execute(executing, writer, stream) })
+		group.Go(func() error { return execute(executing, writer, stream, nil) })
 	}
 	err := group.Wait()
 	stop()

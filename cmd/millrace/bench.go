@@ -14,7 +14,7 @@ import (
 
 // benchCommand measures.
 type benchCommand struct {
-	Name       []string      `arg:"" optional:"" help:"Benches to run: append-cold, append-hot, workers, idle-memory, browse, visible, live, flash-sale, overload, import, replay, replay-busy (default: all)."`
+	Name       []string      `arg:"" optional:"" help:"Benches to run: append-cold, append-keyed, append-hot, append-rivals, workers, idle-memory, browse, visible, live, flash-sale, overload, import, replay, replay-busy (default: all)."`
 	JSON       bool          `help:"Print JSON: an object a figure."`
 	File       string        `env:"MILLRACE_BENCH_FILE" placeholder:"CSV" help:"What to import, CSV or gzipped CSV; - for the day that is shipped (default: the whole data set where it lies beside the checkout)."`
 	Duration   time.Duration `placeholder:"15s" help:"How long a bench measures that does not end by itself (default: 15s, for overload 60s)."`

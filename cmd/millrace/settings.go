@@ -50,6 +50,18 @@ func (f lagFlags) check() error {
 	return nil
 }
 
+// stateFlags bound what is kept in memory of streams that commands are decided on.
+type stateFlags struct {
+	StateCache int `default:"128" env:"MILLRACE_STATE_CACHE" placeholder:"MIB" help:"Memory in MiB, estimated, for the states of streams that commands are decided on."`
+}
+
+func (f stateFlags) check() error {
+	if f.StateCache <= 0 {
+		return usageError{fmt.Errorf("--state-cache (MILLRACE_STATE_CACHE) must be above zero, not %d", f.StateCache)}
+	}
+	return nil
+}
+
 // keyFlags say what becomes of idempotency keys.
 type keyFlags struct {
 	IdempotencyKept time.Duration `default:"24h" env:"MILLRACE_IDEMPOTENCY_KEPT" help:"How long a repeated idempotency key gets the first answer; the same for all processes of a shop."`
@@ -67,6 +79,7 @@ type serverFlags struct {
 	dataFlag
 	shopFlags
 	lagFlags
+	stateFlags
 	keyFlags
 	DatabaseURL string   `env:"MILLRACE_DATABASE_URL" placeholder:"URL" help:"PostgreSQL primary."`
 	ReplicaURLs []string `name:"replica-urls" env:"MILLRACE_REPLICA_URLS" sep:"," placeholder:"URL,..." help:"PostgreSQL read replicas."`
@@ -78,7 +91,7 @@ type serverFlags struct {
 
 // resolve fills in what is not named from the running "millrace up" of the data directory.
 func (f *serverFlags) resolve() error {
-	if err := errors.Join(f.shopFlags.check(), f.lagFlags.check(), f.keyFlags.check()); err != nil {
+	if err := errors.Join(f.shopFlags.check(), f.lagFlags.check(), f.stateFlags.check(), f.keyFlags.check()); err != nil {
 		return err
 	}
 	if f.DatabaseURL == "" {

@@ -340,7 +340,8 @@ func (s *shop) writeSide(paymentDeadline time.Duration, offer func([]es.Event)) 
 		offer = func(events []es.Event) { poker.Poke(events[len(events)-1].Position) }
 	}
 	side.writer = postgres.NewWriter(s.log.On(s.commandPool), postgres.WriterOptions{
-		Categories: commands.Categories(), Log: s.logger, OnAppend: offer, KeepKeys: s.flags.IdempotencyKept, Metrics: s.registry,
+		Categories: commands.Categories(), Log: s.logger, OnAppend: offer, Metrics: s.registry,
+		CachedBytes: s.flags.StateCache << 20, KeepKeys: s.flags.IdempotencyKept,
 	})
 	s.start(side.writer.Run)
 	side.app, err = commands.New(commands.Dependencies{

@@ -1,15 +1,18 @@
 package es
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 )
 
 // Category is a kind of stream without its types: how the facts of its streams fold into a state.
 type Category struct {
-	Name string
-	zero any
-	fold func(state, fact any, at time.Time) (any, error)
+	Name    string
+	zero    any
+	fold    func(state, fact any, at time.Time) (any, error)
+	shape   int
+	restore func(data []byte) (any, error)
 }
 
 // Zero returns the state of an empty stream.
@@ -17,6 +20,12 @@ func (c *Category) Zero() any { return c.zero }
 
 // Fold returns the state after the fact, which occurred at the given time.
 func (c *Category) Fold(state, fact any, at time.Time) (any, error) { return c.fold(state, fact, at) }
+
+// Shape returns the version of the states' shape in snapshots, 0 where none are taken: see [Kind.Snapshotted].
+func (c *Category) Shape() int { return c.shape }
+
+// Restore returns the state that a snapshot of the category's own shape holds. A snapshot is the state as JSON.
+func (c *Category) Restore(data []byte) (any, error) { return c.restore(data) }
 
 // Kind is a category whose streams have states of type S.
 type Kind[S any] struct{ *Category }
@@ -37,6 +46,26 @@ func NewTimedKind[S, E any](name string, evolve func(S, E, time.Time) S) Kind[S]
 		}
 		return evolve(state.(S), e, at), nil
 	}}}
+}
+
+// Snapshotted returns the kind with snapshots of its states, from which long streams are read again. States become JSON
+// and have to come back from it as they were. Shape, from 1, is raised by hand whenever the type of the state changes, or what the fold
+// makes of events: a snapshot of another shape is ignored. A state that may hold personal data in clear must not have
+// snapshots: forgetting somebody would not reach them.
+func (k Kind[S]) Snapshotted(shape int) Kind[S] {
+	if shape < 1 {
+		panic(fmt.Sprintf("es: the shape of the states of %s is %d, not positive", k.Name, shape))
+	}
+	c := *k.Category
+	c.shape = shape
+	c.restore = func(data []byte) (any, error) {
+		var state S
+		if err := json.Unmarshal(data, &state); err != nil {
+			return nil, fmt.Errorf("es: restoring a state of %s: %w", c.Name, err)
+		}
+		return state, nil
+	}
+	return Kind[S]{&c}
 }
 
 // Stream names one stream of a kind.

@@ -45,26 +45,41 @@ func (r *eventRows) add(w *Writer, b *batch, d *es.Decision, metadata json.RawMe
 		}
 		types[i], data[i] = eventType, string(encoded)
 	}
-	partitions := w.log.info.Partitions
 	for i, a := range appended {
-		p := es.PartitionOf(a.Stream, partitions)
-		ordinal, seen := b.ordinals[p]
-		if !seen {
-			ordinal = w.ordinals[p]
-		}
-		ordinal++
-		b.ordinals[p] = ordinal
-		r.stream = append(r.stream, a.Stream)
-		r.version = append(r.version, a.Version)
-		r.typ = append(r.typ, types[i])
-		r.data = append(r.data, data[i])
-		r.metadata = append(r.metadata, string(metadata))
-		r.occurredAt = append(r.occurredAt, d.OccurredAt())
-		r.partition = append(r.partition, int16(p))
-		r.ordinal = append(r.ordinal, ordinal)
-		r.facts = append(r.facts, a.Fact)
+		r.append(w, b, a.Stream, a.Version, types[i], data[i], string(metadata), d.OccurredAt(), a.Fact)
 	}
 	return nil
+}
+
+// addAgain appends rows of another batch, whose decision still stands.
+func (r *eventRows) addAgain(w *Writer, b *batch, old *eventRows, from, to int) {
+	for i := from; i < to; i++ {
+		r.append(w, b, old.stream[i], old.version[i], old.typ[i], old.data[i], old.metadata[i], old.occurredAt[i], old.facts[i])
+	}
+}
+
+// append appends a row in its place of its partition.
+func (r *eventRows) append(w *Writer, b *batch, stream string, version int64, typ, data, metadata string, occurredAt time.Time, fact any) {
+	p := es.PartitionOf(stream, w.log.info.Partitions)
+	ordinal, seen := b.ordinals[p]
+	if !seen {
+		ordinal = w.ordinals[p]
+	}
+	ordinal++
+	b.ordinals[p] = ordinal
+	change := b.changed[stream]
+	change.bytes += len(data)
+	change.row = len(r.stream)
+	b.changed[stream] = change
+	r.stream = append(r.stream, stream)
+	r.version = append(r.version, version)
+	r.typ = append(r.typ, typ)
+	r.data = append(r.data, data)
+	r.metadata = append(r.metadata, metadata)
+	r.occurredAt = append(r.occurredAt, occurredAt)
+	r.partition = append(r.partition, int16(p))
+	r.ordinal = append(r.ordinal, ordinal)
+	r.facts = append(r.facts, fact)
 }
 
 // events returns the rows as the log will hand them out.
@@ -86,16 +101,18 @@ INSERT INTO events (position, stream, version, type, data, metadata, occurred_at
 SELECT $1 + n, stream, version, type, data::json, metadata::json, occurred_at, $2, partition, ordinal, $3
 FROM unnest($4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::smallint[], $11::bigint[])
   WITH ORDINALITY AS rows(stream, version, type, data, metadata, occurred_at, partition, ordinal, n)
-WHERE $1 = 0 OR EXISTS (SELECT FROM events WHERE position = $1 AND batch = $12)`
+WHERE ` + lockHeld + ` AND ($1 = 0 OR EXISTS (SELECT FROM events WHERE position = $1 AND batch = $12))`
 
-// append writes the batch and returns nil only when it is committed. It returns errHeadMoved, having caught
-// up, when it was not and has to be decided again, and an error wrapping errRefusedRows when the rows
-// themselves are the trouble. While the outcome is unknown it sends the same rows again.
-func (w *Writer) append(ctx context.Context, b *batch) error {
+// append writes the batch, its events and its records of keys, either of which it may be without, in the turn if there is one, and returns nil
+// only when they are committed. It returns errHeadMoved when they are not and have to be decided again, in a turn, and an error wrapping
+// errRefusedRows when the rows themselves are the trouble. While the outcome is unknown it sends the same rows again, waiting in line for each
+// attempt.
+func (w *Writer) append(ctx context.Context, b *batch, t *turn) error {
 	began := time.Now()
 	defer w.watchSilence()()
 	for attempt := 0; ; attempt++ {
-		err := w.tryAppend(ctx, b, w.o.AppendTimeout*time.Duration(1+min(attempt, 11)))
+		err := w.tryAppend(ctx, b, t, attempt > 0, w.o.AppendTimeout*time.Duration(1+min(attempt, 11)))
+		t = nil
 		var pgErr *pgconn.PgError
 		switch {
 		case err == nil:
@@ -103,12 +120,13 @@ func (w *Writer) append(ctx context.Context, b *batch) error {
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case errors.Is(err, errNotOurTurn):
+			w.setDown(nil)
+			return errHeadMoved
 		case errors.As(err, &pgErr) && pgErr.ConstraintName == "idempotency_pkey":
-			if err = w.learnKeys(ctx, b); err == nil {
-				w.setDown(nil)
-				return errHeadMoved
-			}
-			// Nothing was written; the next attempt says so once more.
+			// Somebody has used one of the keys, or an earlier attempt has recorded them, without events: in the turn they are looked up.
+			w.setDown(nil)
+			return errHeadMoved
 		case errors.Is(err, errOtherLog):
 			if err = w.restart(ctx); err == nil {
 				w.setDown(nil)
@@ -207,44 +225,73 @@ func pause(ctx context.Context, attempt int) error {
 	}
 }
 
-func (w *Writer) tryAppend(ctx context.Context, b *batch, timeout time.Duration) error {
+// tryAppend sends the batch once: in the turn, waiting in line, or, with neither, only if nobody has a turn now.
+func (w *Writer) tryAppend(ctx context.Context, b *batch, t *turn, wait bool, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	r := &b.rows
 	q := &pgx.Batch{}
-	var inserted int64
-	q.Queue(appendStatement, b.head, r.recordedAt, b.id, r.stream, r.version, r.typ, r.data, r.metadata, r.occurredAt, r.partition, r.ordinal, b.headBatch).
-		Exec(func(ct pgconn.CommandTag) error {
-			inserted = ct.RowsAffected()
-			return nil
-		})
-	w.queueRecords(q, b, func(int64) {})
-	if err := w.log.pool.SendBatch(ctx, q).Close(); err != nil {
+	free, inserted, recorded := true, int64(0), int64(0)
+	switch {
+	case t != nil:
+	case wait:
+		q.Queue(`SELECT pg_advisory_xact_lock(` + appendLock + `)`)
+	default:
+		q.Queue(`SELECT pg_try_advisory_xact_lock(` + appendLock + `)`).QueryRow(func(row pgx.Row) error { return row.Scan(&free) })
+	}
+	if len(r.stream) > 0 {
+		q.Queue(appendStatement, b.head, r.recordedAt, b.id, r.stream, r.version, r.typ, r.data, r.metadata, r.occurredAt, r.partition, r.ordinal, b.headBatch).
+			Exec(func(ct pgconn.CommandTag) error {
+				inserted = ct.RowsAffected()
+				return nil
+			})
+	}
+	w.queueRecords(q, b, &recorded)
+	if err := w.send(ctx, q, t); err != nil {
 		return err
 	}
-	if inserted == 0 {
-		return errOtherLog // what stands at our head is not what we know: a restore, or a replica that lacked the end
+	switch {
+	case inserted+recorded > 0:
+		return nil
+	case !free || len(r.stream) == 0:
+		return errNotOurTurn
 	}
-	return nil
+	return errOtherLog // what stands at our head is not what we know: a restore, or a replica that lacked the end
 }
 
-// confirm returns nil when the log still ends at the batch's head, errHeadMoved after catching up when it
-// does not, or when somebody else has used one of the batch's keys. It asks until the database answers.
-func (w *Writer) confirm(ctx context.Context, b *batch) error {
+// send runs the statements in the turn, or in a transaction of their own.
+func (w *Writer) send(ctx context.Context, q *pgx.Batch, t *turn) error {
+	if t != nil {
+		return t.send(ctx, q)
+	}
+	conn, err := w.log.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	defer w.fence(ctx, conn.Conn())()
+	return conn.SendBatch(ctx, q).Close()
+}
+
+// confirm returns nil when the log still ends at the head of the batch, which has nothing to write, errHeadMoved when it does not. It asks
+// until the database answers. With a turn, that it could be ended says that nobody else has appended in it.
+func (w *Writer) confirm(ctx context.Context, b *batch, t *turn) error {
+	if t != nil {
+		attemptCtx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
+		defer cancel()
+		if err := t.send(attemptCtx, &pgx.Batch{}); err != nil {
+			return errHeadMoved // maybe not, but the next turn will tell
+		}
+		return nil
+	}
 	began := time.Now()
 	defer w.watchSilence()()
 	for attempt := 0; ; attempt++ {
 		attemptCtx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
-		moved, err := w.ended(attemptCtx, b)
+		now, batch, err := w.log.headBatch(attemptCtx)
 		cancel()
-		var pgErr *pgconn.PgError
-		switch {
-		case errors.As(err, &pgErr) && pgErr.ConstraintName == "idempotency_pkey":
-			if err = w.learnKeys(ctx, b); err == nil {
-				w.setDown(nil)
-				return errHeadMoved
-			}
-		case moved:
+		moved := err == nil && (now != b.head || batch != b.headBatch)
+		if moved {
 			err = w.follow(ctx)
 		}
 		switch {
@@ -264,27 +311,13 @@ func (w *Writer) confirm(ctx context.Context, b *batch) error {
 	}
 }
 
-// ended reports whether the log no longer ends at the head of the batch, which has no events. Where it does, the batch's records, of
-// commands that had nothing to do, are written.
-func (w *Writer) ended(ctx context.Context, b *batch) (moved bool, err error) {
-	if len(b.keys) == 0 {
-		now, batch, err := w.log.headBatch(ctx)
-		return err == nil && (now != b.head || batch != b.headBatch), err
-	}
-	q := &pgx.Batch{}
-	var written int64
-	w.queueRecords(q, b, func(rows int64) { written += rows })
-	err = w.log.pool.SendBatch(ctx, q).Close()
-	return err == nil && written < int64(len(b.keys)), err
-}
-
 // follow catches up, or starts anew where the log does not hold the event that the writer knows at its head.
 func (w *Writer) follow(ctx context.Context) error {
 	attemptCtx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
 	defer cancel()
 	same := w.head == 0
 	if !same {
-		if err := w.log.pool.QueryRow(attemptCtx, `SELECT EXISTS (SELECT FROM events WHERE position = $1 AND batch = $2)`, w.head, w.headBatch).Scan(&same); err != nil {
+		if err := w.log.pool.QueryRow(attemptCtx, sameLogQuery, w.head, w.headBatch).Scan(&same); err != nil {
 			return fmt.Errorf("postgres: looking for the head %d: %w", w.head, err)
 		}
 	}
@@ -295,65 +328,102 @@ func (w *Writer) follow(ctx context.Context) error {
 	return err
 }
 
+const (
+	// sameLogQuery asks whether the log holds the event that the writer knows at its head.
+	sameLogQuery = `SELECT EXISTS (SELECT FROM events WHERE position = $1 AND batch = $2)`
+	behindQuery  = `SELECT ` + eventColumns + `, batch FROM events WHERE position > $1 ORDER BY position LIMIT $2`
+	// catchUpEvents is how many events are caught up with at once.
+	catchUpEvents = 10_000
+)
+
 // catchUp reads the events behind the writer's head and brings the cached states up to date. mine reports
 // whether the event at head + 1 is of the given batch, in which case nothing is changed.
 func (w *Writer) catchUp(ctx context.Context, id uuid.UUID) (mine bool, err error) {
-	const page = 10_000
-	for first := true; ; first = false {
-		attemptCtx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
-		n, own, err := w.catchUpPage(attemptCtx, id, first, page)
-		cancel()
-		if own || err != nil || n < page {
-			return own, err
+	n, mine, err := w.catchUpPage(ctx, id)
+	switch {
+	case mine || err != nil:
+		return mine, err
+	case n == 0:
+		return false, w.restart(ctx)
+	case n < catchUpEvents:
+		return false, nil
+	}
+	return false, w.catchUpRest(ctx)
+}
+
+// catchUpRest goes on until little is left.
+func (w *Writer) catchUpRest(ctx context.Context) error {
+	for {
+		if n, _, err := w.catchUpPage(ctx, uuid.Nil); err != nil || n < catchUpEvents {
+			return err
 		}
 	}
 }
 
-func (w *Writer) catchUpPage(ctx context.Context, id uuid.UUID, first bool, page int) (n int, mine bool, err error) {
-	rows, err := w.log.pool.Query(ctx, `SELECT batch, `+eventColumns+` FROM events WHERE position > $1 ORDER BY position LIMIT $2`, w.head, page)
+// errMine ends a reading at the event that the writer itself has appended.
+var errMine = errors.New("postgres: the batch is in the log")
+
+func (w *Writer) catchUpPage(ctx context.Context, id uuid.UUID) (n int, mine bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
+	defer cancel()
+	rows, err := w.log.pool.Query(ctx, behindQuery, w.head, catchUpEvents)
 	if err != nil {
 		return 0, false, fmt.Errorf("postgres: catching up behind %d: %w", w.head, err)
 	}
+	events, by, err := w.scanBehind(rows, &id)
+	if errors.Is(err, errMine) {
+		return 0, true, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.applyAll(events, by)
+	return len(events), false, nil
+}
+
+// scanBehind reads the rows of behindQuery and returns the batch of the last one. It returns errMine if the first one is of the batch mine.
+func (w *Writer) scanBehind(rows pgx.Rows, mine *uuid.UUID) (events []es.Event, by uuid.UUID, err error) {
 	defer rows.Close()
-	var events []es.Event
-	var by uuid.UUID
 	for rows.Next() {
 		var e es.Event
-		if err := rows.Scan(&by, &e.Position, &e.Stream, &e.Version, &e.Type, (*[]byte)(&e.Data), (*[]byte)(&e.Metadata),
-			&e.OccurredAt, &e.RecordedAt, &e.Partition, &e.Ordinal); err != nil {
-			return 0, false, fmt.Errorf("postgres: catching up behind %d: %w", w.head, err)
+		if err := w.log.scanEvent(rows, &e); err != nil {
+			return nil, by, err
 		}
-		if first && len(events) == 0 && id != uuid.Nil && by == id {
-			return 0, true, nil
+		copy(by[:], rows.RawValues()[len(eventWidths)])
+		if len(events) == 0 && mine != nil && *mine != uuid.Nil && by == *mine {
+			return nil, by, errMine
 		}
 		events = append(events, e)
 	}
 	if err := rows.Err(); err != nil {
-		return 0, false, fmt.Errorf("postgres: catching up behind %d: %w", w.head, err)
+		return nil, by, fmt.Errorf("postgres: catching up behind %d: %w", w.head, err)
 	}
-	if len(events) == 0 && first {
-		return 0, false, w.restart(ctx)
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	return events, by, nil
+}
+
+// applyAll takes notice of other processes' events, the last of which came with the batch by. w.mu is held.
+func (w *Writer) applyAll(events []es.Event, by uuid.UUID) {
 	for i := range events {
 		w.apply(&events[i])
 	}
 	if len(events) > 0 {
 		w.headBatch = by
 	}
-	return len(events), false, nil
 }
 
 // apply takes notice of another process's event. w.mu is held.
 func (w *Writer) apply(e *es.Event) {
 	if v, ok := w.states.streams.Peek(e.Stream); ok {
-		if next, err := w.fold(v, e); err != nil {
-			w.states.streams.Remove(e.Stream)
-		} else {
-			w.states.streams.Add(e.Stream, next)
+		if next, err := w.fold(v.Versioned, e); err != nil {
+			w.states.remove(e.Stream)
+		} else if next.Version > v.Version {
+			v.Versioned, v.size = next, v.size.after(len(e.Data), next.State)
+			w.states.put(e.Stream, v)
 		}
 	}
+	w.moved.streams[e.Stream] = struct{}{}
 	w.states.remember(*e)
 	w.states.lastRival = e.Position
 	w.head, w.recordedAt = e.Position, e.RecordedAt

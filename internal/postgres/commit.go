@@ -3,9 +3,11 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,18 +21,42 @@ var errHeadMoved = errors.New("postgres: the head of the log has moved")
 // batch is what one append will write, and what its calls will be told once it is written.
 type batch struct {
 	id        uuid.UUID
-	decided   time.Time // when it was; nothing of it was sent before
+	began     time.Time // when it began to be decided; nothing of it was sent before
 	head      int64     // expected
 	headBatch uuid.UUID // and whose event stands there
 	rows      eventRows
 	keys      []keyRow
-	changed   map[string]es.Versioned
+	changed   map[string]changed
 	ordinals  map[int]int64
+	decided   []decision
+	reads     []string // of all decisions
 	verdicts  []verdict
 	asking    []question // calls that need streams read before they can go on
 }
 
-// verdict is what a command will be told when the batch is committed or, without rows, confirmed.
+// changed is a stream that the batch appends to.
+type changed struct {
+	es.Versioned
+	bytes int // of its events' data
+	row   int // of its last event
+}
+
+// decision is what one command came to, kept for the case that the batch cannot be appended where it was to be: it still stands if
+// nothing that it rests on has changed.
+type decision struct {
+	verdict  verdict
+	reads    []string // streams whose states, or absence, it was taken on
+	from, to int      // its rows
+	changed  map[string]es.Versioned
+}
+
+// moved are the streams that other processes have appended to since the last batch was decided.
+type moved struct {
+	streams map[string]struct{}
+	all     bool
+}
+
+// verdict is what a command will be told when the batch is committed or, where there is nothing to commit, confirmed.
 type verdict struct {
 	call    *call
 	index   int
@@ -55,7 +81,9 @@ func (w *Writer) commitLoop(ctx context.Context) error {
 		case <-w.readySignal:
 		}
 		for answered := 0; ; {
-			w.gather(answered)
+			if w.crowded <= 0 { // who waits in line has time to gather
+				w.gather(answered)
+			}
 			calls := w.take()
 			answered = len(calls)
 			if len(calls) == 0 {
@@ -94,9 +122,10 @@ func (w *Writer) gather(answered int) {
 }
 
 // take returns the calls to decide next, or one alone if it has to be.
-func (w *Writer) take() []*call {
+func (w *Writer) take() (calls []*call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	defer func() { w.inHand = calls }()
 	for i, c := range w.ready {
 		if !c.alone {
 			continue
@@ -110,35 +139,66 @@ func (w *Writer) take() []*call {
 		w.ready = w.ready[i:]
 		return calls
 	}
-	calls := w.ready
+	calls = w.ready
 	w.ready = nil
 	return calls
 }
 
-// commit decides the calls and appends until each has a verdict, waits for a reading, or has failed. The
-// only errors are those that end the writer.
+// join returns the calls and those that have become ready in the meantime.
+func (w *Writer) join(calls []*call) []*call {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if calls[0].alone {
+		return calls
+	}
+	n := slices.IndexFunc(w.ready, func(c *call) bool { return c.alone })
+	if n < 0 {
+		n = len(w.ready)
+	}
+	calls = append(calls, w.ready[:n]...)
+	w.ready = slices.Delete(w.ready, 0, n)
+	w.inHand = calls
+	return calls
+}
+
+// commit decides the calls and appends until each has a verdict, waits for a reading, or has failed. A round is lost once at most while
+// everything answers: the next one is a turn. The only errors are those that end the writer.
 func (w *Writer) commit(ctx context.Context, calls []*call) error {
+	stopping := func(doubt error) error {
+		for _, c := range calls {
+			c.fail(fmt.Errorf("%w: the process is stopping", doubt))
+		}
+		return ctx.Err()
+	}
+	var before *batch
 	for {
 		if ctx.Err() != nil {
-			for _, c := range calls {
-				c.fail(fmt.Errorf("%w: the process is stopping", es.ErrUnavailable))
-			}
-			return ctx.Err()
+			return stopping(es.ErrUnavailable)
 		}
-		b := w.decide(calls)
+		var t *turn
+		if w.crowded > 0 {
+			var err error
+			if t, err = w.takeTurn(ctx, calls); err != nil {
+				return stopping(es.ErrUnavailable)
+			}
+			calls = w.join(calls)
+		}
+		b := w.decide(calls, before)
 		var err error
 		switch {
-		case len(b.rows.stream) > 0:
-			err = w.append(ctx, b)
-		case len(b.verdicts) > 0:
-			err = w.confirm(ctx, b)
+		case len(b.rows.stream) > 0 || len(b.keys) > 0:
+			err = w.append(ctx, b, t)
+		case len(b.verdicts) > 0 || t != nil:
+			err = w.confirm(ctx, b, t)
 		}
 		switch {
 		case err == nil:
 			w.settle(b)
 			return nil
 		case errors.Is(err, errHeadMoved):
-			// Decide again what is left on the states as they are now.
+			// What it touches is decided again, on the states as they are then.
+			before, w.crowded = b, crowdedFor
+			w.metrics.lostRounds.Inc()
 		case errors.Is(err, errRefusedRows) && len(calls) > 1:
 			// One of them cannot be stored: each goes alone, so that only that one hears of it.
 			w.requeueAlone(calls)
@@ -147,21 +207,84 @@ func (w *Writer) commit(ctx context.Context, calls []*call) error {
 			calls[0].fail(err)
 			return nil
 		case ctx.Err() != nil:
-			for _, c := range calls {
-				c.fail(fmt.Errorf("%w: %w: the process is stopping", es.ErrUnavailable, es.ErrOutcomeUnknown))
-			}
-			return ctx.Err()
+			return stopping(fmt.Errorf("%w: %w", es.ErrUnavailable, es.ErrOutcomeUnknown))
 		default:
 			return err
 		}
 	}
 }
 
-// decide runs the commands of the calls one after the other, each on what those before it have decided.
-func (w *Writer) decide(calls []*call) *batch {
+// redecision says which decisions of an earlier attempt at a batch still stand.
+type redecision struct {
+	old     map[commandID]*decision
+	rows    *eventRows
+	touched map[string]struct{} // streams that are not what the earlier decisions saw
+	all     bool
+}
+
+type commandID struct {
+	call  *call
+	index int
+}
+
+// since returns what is left of the decisions of a batch, nil for none, now that rivals have moved streams.
+func (m *moved) since(before *batch) (r redecision) {
+	if before == nil {
+		clear(m.streams)
+		m.all = false
+		return r
+	}
+	r.touched, r.all = m.streams, m.all
+	*m = moved{streams: map[string]struct{}{}}
+	r.rows, r.old = &before.rows, make(map[commandID]*decision, len(before.decided))
+	for i := range before.decided {
+		d := &before.decided[i]
+		if d.verdict.outcome.Replayed {
+			continue // it rests on a key alone, which may not have been used after all
+		}
+		r.old[commandID{d.verdict.call, d.verdict.index}] = d
+	}
+	return r
+}
+
+// standing returns the command's earlier decision if it still stands. Otherwise what that changed is not what later ones saw.
+func (r *redecision) standing(c *call, i int) *decision {
+	d := r.old[commandID{c, i}]
+	if d == nil {
+		return nil
+	}
+	if !r.all && !slices.ContainsFunc(d.reads, func(s string) bool { _, ok := r.touched[s]; return ok }) {
+		return d
+	}
+	r.touch(d.changed)
+	return nil
+}
+
+// drop says that the call's commands from i on are not in the batch this time.
+func (r *redecision) drop(c *call, i int) {
+	for ; len(r.old) > 0 && i < len(c.commands); i++ {
+		if d := r.old[commandID{c, i}]; d != nil {
+			r.touch(d.changed)
+		}
+	}
+}
+
+func (r *redecision) touch(changed map[string]es.Versioned) {
+	if len(r.old) == 0 {
+		return
+	}
+	for s := range changed {
+		r.touched[s] = struct{}{}
+	}
+}
+
+// decide runs the commands of the calls one after the other, each on what those before it have decided. What was decided before on
+// states that are still those is not decided again.
+func (w *Writer) decide(calls []*call, before *batch) *batch {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b := &batch{id: uuid.New(), decided: time.Now(), head: w.head, headBatch: w.headBatch, changed: map[string]es.Versioned{}, ordinals: map[int]int64{}}
+	again := w.moved.since(before)
+	b := &batch{id: uuid.New(), began: time.Now(), head: w.head, headBatch: w.headBatch, changed: map[string]changed{}, ordinals: map[int]int64{}}
 	usedNow := map[string]keyRecord{}
 	now := w.o.Now().UTC().Truncate(time.Microsecond) // what the log keeps
 	b.rows.recordedAt = now
@@ -170,21 +293,26 @@ func (w *Writer) decide(calls []*call) *batch {
 	}
 	for _, c := range calls {
 		if err := context.Cause(c.ctx); err != nil && c.next < len(c.commands) {
+			again.drop(c, c.next)
 			c.fail(err) // nobody waits for it any more, and nothing of what is left has been done
 			continue
 		}
 		if len(b.rows.stream) >= w.o.MaxBatchEvents {
+			again.drop(c, c.next)
 			b.asking = append(b.asking, question{call: c}) // it goes into the next batch
 			continue
 		}
 		for i := c.next; i < len(c.commands); i++ {
-			v, missing := w.decideOne(b, usedNow, c, i, now)
+			d, missing := w.decideOne(b, &again, usedNow, c, i, now)
 			if missing != nil {
+				again.drop(c, i)
 				b.asking = append(b.asking, question{call: c, missing: missing})
 				break
 			}
-			b.verdicts = append(b.verdicts, v)
+			b.decided = append(b.decided, d)
+			b.verdicts = append(b.verdicts, d.verdict)
 			if len(b.rows.stream) >= w.o.MaxBatchEvents && i+1 < len(c.commands) {
+				again.drop(c, i+1)
 				b.asking = append(b.asking, question{call: c}) // the rest goes into the next batch
 				break
 			}
@@ -193,74 +321,103 @@ func (w *Writer) decide(calls []*call) *batch {
 	return b
 }
 
-// decideOne runs command i of the call. missing, if not nil, names what has to be read first.
-func (w *Writer) decideOne(b *batch, usedNow map[string]keyRecord, c *call, i int, now time.Time) (v verdict, missing []string) {
+// decideOne decides command i of the call, or finds that it has been decided. missing, if not nil, names what has to be read first.
+func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[string]keyRecord, c *call, i int, now time.Time) (d decision, missing []string) {
 	command := &c.commands[i]
-	v = verdict{call: c, index: i}
+	id := command.Idempotency
 	var lookedUp unusedKey
-	if id := command.Idempotency; id != nil {
+	d.verdict = verdict{call: c, index: i}
+	if id != nil {
 		record, used := usedNow[string(id.Key)]
 		if !used {
 			record, used = w.states.usedKey(string(id.Key))
 		}
 		if used {
+			again.drop(c, i)
 			if !bytes.Equal(record.request, id.Request) {
-				v.err = &es.IdempotencyConflictError{}
+				d.verdict.err = &es.IdempotencyConflictError{}
 			}
-			v.outcome = es.Outcome{Position: record.position, Replayed: true, Streams: record.streams}
-			return v, nil
+			d.verdict.outcome = es.Outcome{Position: record.position, Replayed: true, Streams: record.streams}
+			return d, nil
 		}
 		var known bool
 		if lookedUp, known = w.states.unused.Peek(string(id.Key)); !known {
-			return v, []string{} // the dispatcher sees that the key is not known
+			return d, []string{} // the dispatcher sees that the key is not known
 		}
 	}
-	d := es.NewDecision(now, command.OccurredAt, func(stream string) (es.Versioned, bool) {
-		if s, ok := b.changed[stream]; ok {
-			return s, true
-		}
-		return w.states.streams.Get(stream)
-	})
-	err := command.Decide(d)
-	if missing := d.Missing(); len(missing) > 0 {
-		command.Streams = append(command.Streams[:len(command.Streams):len(command.Streams)], missing...)
-		return v, missing
+	d.from = len(b.rows.stream)
+	if old := again.standing(c, i); old != nil {
+		d.reads, d.changed, d.verdict.err = old.reads, old.changed, old.verdict.err
+		b.rows.addAgain(w, b, again.rows, old.from, old.to)
+	} else if missing = w.run(b, &d, command, c.metadata, now); missing != nil {
+		return d, missing
+	} else {
+		again.touch(d.changed)
 	}
-	if err == nil {
-		err = d.Err()
-	}
-	if id := command.Idempotency; id != nil && (err != nil || len(d.Appended()) == 0) &&
-		lookedUp.position < w.states.lastRival {
+	d.to = len(b.rows.stream)
+	if id != nil && d.to == d.from && lookedUp.position < w.states.lastRival {
 		// A rival may have used the key since it was looked up, and this be the consequence.
 		w.states.unused.Remove(string(id.Key))
-		return v, []string{}
+		return d, []string{}
 	}
-	if err != nil {
-		v.err = err
-		return v, nil
+	if d.verdict.err != nil {
+		return d, nil
 	}
-	if err := b.rows.add(w, b, d, c.metadata); err != nil {
-		v.err = err
-		return v, nil
+	for s, state := range d.changed {
+		change := b.changed[s]
+		change.Versioned = state
+		b.changed[s] = change
 	}
-	for s, state := range d.Changed() {
-		b.changed[s] = state
-	}
-	v.outcome = es.Outcome{Position: b.head + int64(len(b.rows.stream)), Events: len(d.Appended())}
-	if id := command.Idempotency; id != nil { // also where there was nothing to do: a repetition must not find something
-		record := keyRecord{request: id.Request, streams: id.Streams, position: v.outcome.Position, until: b.decided.Add(w.o.KeepKeys)}
+	d.verdict.outcome = es.Outcome{Position: b.head + int64(d.to), Events: d.to - d.from}
+	if id != nil { // also where there was nothing to do: a repetition must not find something
+		record := keyRecord{request: id.Request, streams: id.Streams, position: d.verdict.outcome.Position, until: b.began.Add(w.o.KeepKeys)}
 		usedNow[string(id.Key)] = record
 		b.keys = append(b.keys, keyRow{key: string(id.Key), record: record, expired: lookedUp.expired})
 	}
-	return v, nil
+	return d, nil
+}
+
+// run runs a command's decision on what the batch has come to. missing is as with decideOne.
+func (w *Writer) run(b *batch, d *decision, command *es.Command, metadata json.RawMessage, now time.Time) (missing []string) {
+	w.metrics.decisions.Inc()
+	first := len(b.reads)
+	taken := es.NewDecision(now, command.OccurredAt, func(stream string) (es.Versioned, bool) {
+		b.reads = append(b.reads, stream)
+		if s, ok := b.changed[stream]; ok {
+			return s.Versioned, true
+		}
+		k, ok := w.states.streams.Get(stream)
+		return k.Versioned, ok
+	})
+	err := command.Decide(taken)
+	if missing := taken.Missing(); len(missing) > 0 {
+		command.Streams = append(command.Streams[:len(command.Streams):len(command.Streams)], missing...)
+		return missing
+	}
+	d.reads = b.reads[first:len(b.reads):len(b.reads)]
+	if err == nil {
+		err = taken.Err()
+	}
+	if err == nil {
+		err = b.rows.add(w, b, taken, metadata)
+	}
+	if d.verdict.err = err; err == nil {
+		d.changed = taken.Changed()
+	}
+	return nil
 }
 
 // settle makes the batch's effects those of the cache, answers its commands, and sends on who has to wait.
 func (w *Writer) settle(b *batch) {
 	events := b.rows.events(b)
 	w.mu.Lock()
-	for s, v := range b.changed {
-		w.states.streams.Add(s, v)
+	for s, change := range b.changed {
+		old, _ := w.states.streams.Peek(s)
+		k := kept{Versioned: change.Versioned, snapshot: old.snapshot, size: old.size.after(change.bytes, change.State)}
+		if change.bytes > 0 {
+			w.wantSnapshot(s, &k, b.head+int64(change.row)+1, b.id)
+		}
+		w.states.put(s, k)
 	}
 	for i := range events {
 		w.states.remember(events[i])
@@ -287,6 +444,8 @@ func (w *Writer) settle(b *batch) {
 	for _, q := range b.asking {
 		w.dispatch(q.call, q.missing)
 	}
+	w.inHand = nil
+	w.makeRoom()
 	w.mu.Unlock()
 	if len(events) > 0 && w.o.OnAppend != nil {
 		w.o.OnAppend(events)

@@ -10,6 +10,14 @@
 // again. No event can be inserted behind a head that is not committed, so the order of positions is the
 // order of commits, and there are no gaps.
 //
+// Processes that are in each other's way take turns, so that each gets on and no command is decided again and again: see turn.go. What
+// was decided on streams that no rival has touched is not decided again.
+//
+// # States
+//
+// Commands are decided on states in memory, which are bounded; those that nobody has used for longest go. A stream that is not in memory is
+// read, for all who wait at once, while others commit: a long one from its last snapshot on, see snapshots.go.
+//
 // # Outcomes
 //
 // When the connection breaks during an append, the same rows are sent again, unchanged, until the log says
@@ -18,7 +26,8 @@
 //
 // A refusal, or an answer without events, is given only when the batch that it was decided with has
 // committed, or when a read has confirmed that the head has not moved: the states that led to it were
-// current.
+// current. With an idempotency key an answer without events has a record, which is written only where the
+// log still ends at the head: see keys.go.
 package postgres
 
 // SQLSTATE codes, from the appendix of the PostgreSQL manual.

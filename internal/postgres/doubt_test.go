@@ -121,7 +121,7 @@ func TestABatchThatTakesLongIsGivenMoreTime(t *testing.T) {
 			if _, err := es.State(d, s); err != nil {
 				return err
 			}
-			for range 20_000 {
+			for range 10_000 {
 				es.Append(d, s, put{1})
 			}
 			return nil
@@ -134,8 +134,8 @@ func TestABatchThatTakesLongIsGivenMoreTime(t *testing.T) {
 		_, err := w.Execute(t.Context(), putUnits("b", 1))
 		return err == nil
 	})
-	if n := b.units(t, "a"); n != 20_000 {
-		t.Errorf("%d units, want 20000", n)
+	if n := b.units(t, "a"); n != 10_000 {
+		t.Errorf("%d units, want 10000", n)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/millrace/millrace/internal/devstack/stacktest"
 	"github.com/millrace/millrace/internal/es"
 )
@@ -115,5 +117,66 @@ func TestOneKeyHasOneEffectWhileConnectionsBreak(t *testing.T) {
 	t.Logf("%d faults, %d attempts that had to be repeated, %d answers that were given again", faults.Load(), retries.Load(), replayed.Load())
 	if faults.Load() == 0 || retries.Load() == 0 {
 		t.Error("nothing was broken")
+	}
+}
+
+// A command with a key has nothing to do. Its record is committed and the answer lost, and a rival sees to it that there would now be something to
+// do: nothing is done, and the answer is that of the record.
+func TestARecordWhoseAnswerWasLostIsFound(t *testing.T) {
+	t.Parallel()
+	for _, turns := range []bool{false, true} {
+		t.Run(fmt.Sprint("turns ", turns), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			p, tapped := newTap(t, b.env.DatabaseURL)
+			config, err := pgxpool.ParseConfig(tapped)
+			if err != nil {
+				t.Fatal(err)
+			}
+			config.MaxConns = 1 // so that its statements are prepared when answers are lost
+			pool, err := pgxpool.NewWithConfig(t.Context(), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(pool.Close)
+			w, rival := b.writer(t, pool), b.writer(t, b.pool)
+			execute(t, w, putUnits("a", 2))
+			if turns {
+				execute(t, rival, putUnits("b", 1))
+			}
+			for i := range 2 {
+				execute(t, w, withKey(look("a", 2), fmt.Sprint("before ", i), "request"))
+			}
+			command := withKey(look("a", 2), "key", "request")
+			decide := command.Decide
+			lose := sync.OnceFunc(func() { p.swallow.Store(true) })
+			command.Decide = func(d *es.Decision) error {
+				lose()
+				return decide(d)
+			}
+			call := submit(t, w, command)[0]
+			<-p.swallowed
+			var position int64
+			await(t, "the record to be committed", func() bool {
+				return b.pool.QueryRow(t.Context(), `SELECT position FROM idempotency WHERE key = 'key'`).Scan(&position) == nil
+			})
+			execute(t, rival, putUnits("a", 5))
+			p.swallow.Store(false)
+			p.cut()
+			<-call.done
+			outcome, err := call.outcomes[0], call.errs[0]
+			for err != nil { // who has waited for long is told that the outcome is not known
+				if !errors.Is(err, es.ErrUnavailable) && !errors.Is(err, es.ErrOutcomeUnknown) {
+					t.Fatal(err)
+				}
+				outcome, err = w.Execute(t.Context(), command)
+			}
+			if outcome.Events != 0 || outcome.Position != position {
+				t.Errorf("the command ended with %+v, want the answer at %d", outcome, position)
+			}
+			if n := b.units(t, "a"); n != 7 {
+				t.Errorf("%d units, want 7", n)
+			}
+		})
 	}
 }

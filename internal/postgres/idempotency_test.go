@@ -2,12 +2,15 @@ package postgres
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/millrace/millrace/internal/es"
@@ -45,6 +48,22 @@ func TestOneKeyHasOneEffect(t *testing.T) {
 	wg.Wait()
 	if len(positions) != 1 || replayed != 39 || b.units(t, "a") != 99 {
 		t.Fatalf("answers at %v, %d of them replayed, %d units left; want one position, 39, 99", positions, replayed, b.units(t, "a"))
+	}
+}
+
+// The streams of a key come back as they were, be there many, strange ones or none.
+func TestTheStreamsOfAKey(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	first, second := b.writer(t, b.pool), b.writer(t, connect(t, b.env.DatabaseURL))
+	for i, streams := range [][]string{nil, {"units-a"}, {`units-"b",{}\`, "units-ä", ""}} {
+		c := withKey(putUnits("a", 1), fmt.Sprint(i), "request")
+		c.Idempotency.Streams = streams
+		want := execute(t, first, c)
+		got := execute(t, second, c)
+		if !got.Replayed || got.Position != want.Position || !slices.Equal(got.Streams, streams) {
+			t.Errorf("streams %q: got %+v, want a replay of %+v", streams, got, want)
+		}
 	}
 }
 
@@ -150,7 +169,8 @@ func TestADuplicateKeySendsBackItsOwnCommand(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	var batches atomic.Int64
-	w := b.writer(t, b.pool, func(o *WriterOptions) { o.OnAppend = func([]es.Event) { batches.Add(1) } })
+	option, value := measured()
+	w := b.writer(t, b.pool, option, func(o *WriterOptions) { o.OnAppend = func([]es.Event) { batches.Add(1) } })
 	rival := b.writer(t, connect(t, b.env.DatabaseURL))
 	execute(t, w, putUnits("a", 100))
 	for _, key := range []string{"used", "new 1", "new 2"} { // both have looked for all of them
@@ -159,7 +179,10 @@ func TestADuplicateKeySendsBackItsOwnCommand(t *testing.T) {
 		}
 	}
 	want := execute(t, rival, withKey(takeUnits(1, "a"), "used", "request"))
-	execute(t, w, putUnits("a", 1)) // it knows the rival's events, and not that they were for this key
+	for range 2 * crowdedFor { // it knows the rival's events, and not that they were for this key, and takes no turns any more
+		execute(t, w, putUnits("b", 1))
+	}
+	execute(t, w, putUnits("a", 1))
 	w.mu.Lock()
 	for _, key := range []string{"used", "new 1", "new 2"} {
 		w.states.unused.Add(key, unusedKey{position: 1})
@@ -167,6 +190,7 @@ func TestADuplicateKeySendsBackItsOwnCommand(t *testing.T) {
 	loads := w.loads
 	w.mu.Unlock()
 	batches.Store(0)
+	lost, turns := value(t, "lost_rounds_total"), value(t, "turns_total")
 	calls := submit(t, w, withKey(takeUnits(1, "a"), "new 1", "request"), withKey(takeUnits(1, "a"), "used", "request"), putUnits("a", 1),
 		withKey(takeUnits(1, "a"), "new 2", "request"), withKey(takeUnits(1, "a"), "new 2", "another"))
 	for i, c := range calls {
@@ -179,6 +203,9 @@ func TestADuplicateKeySendsBackItsOwnCommand(t *testing.T) {
 			t.Errorf("command %d ended with %+v", i, got)
 		}
 	}
+	if lost, turns := value(t, "lost_rounds_total")-lost, value(t, "turns_total")-turns; lost != 1 || turns != 1 {
+		t.Errorf("%v rounds were lost and %v turns taken, want 1 each", lost, turns)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if batches.Load() != 1 || w.loads != loads {
@@ -186,6 +213,68 @@ func TestADuplicateKeySendsBackItsOwnCommand(t *testing.T) {
 	}
 	if n := b.units(t, "a"); n != 99 {
 		t.Errorf("%d units, want 99", n)
+	}
+}
+
+// A command that would have been done, or answered as before, is not in the batch any more, as a rival got there first: what was decided on its
+// effect, or its key, is decided again.
+func TestWhatRestsOnAKeyIsDecidedAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w, rival := b.writer(t, b.pool), b.writer(t, connect(t, b.env.DatabaseURL))
+	for _, id := range []string{"freed", "sold out"} {
+		execute(t, w, putUnits(id, 10))
+	}
+	for range 2 * crowdedFor { // it takes no turns any more
+		execute(t, w, putUnits("unconcerned", 1))
+	}
+	used := execute(t, rival, withKey(putUnits("rival's", 1), "used", "request"))
+	execute(t, rival, takeUnits(10, "sold out"))
+	w.mu.Lock()
+	for _, key := range []string{"used", "twice", "conflict", "nothing to do"} {
+		w.states.unused.Add(key, unusedKey{position: w.head})
+	}
+	w.mu.Unlock()
+	refused, done := func(c *call) bool { return errors.Is(c.errs[0], errNotEnough) }, func(c *call) bool { return c.errs[0] == nil && c.outcomes[0].Events == 1 }
+	cases := []struct {
+		what    string
+		command es.Command
+		want    func(*call) bool
+	}{
+		{"a command whose key was used", withKey(takeUnits(10, "freed"), "used", "request"),
+			func(c *call) bool {
+				return c.errs[0] == nil && c.outcomes[0].Replayed && c.outcomes[0].Position == used.Position
+			}},
+		{"what had nothing left by it", takeUnits(10, "freed"), done},
+		{"a command that is too late", withKey(takeUnits(10, "sold out"), "twice", "request"), refused},
+		{"its repetition", withKey(takeUnits(10, "sold out"), "twice", "request"), refused},
+		{"another that is too late", withKey(takeUnits(10, "sold out"), "conflict", "request"), refused},
+		{"a command with its key", withKey(putUnits("apart", 1), "conflict", "another request"), done},
+		{"a command that had nothing to do", withKey(look("freed", 0), "nothing to do", "request"),
+			func(c *call) bool { return c.errs[0] == nil && c.outcomes[0].Events == 0 && !c.outcomes[0].Replayed }},
+	}
+	var commands []es.Command
+	for _, c := range cases {
+		commands = append(commands, c.command)
+	}
+	for i, c := range submit(t, w, commands...) {
+		<-c.done
+		if !cases[i].want(c) {
+			t.Errorf("%s ended with %+v, %v", cases[i].what, c.outcomes[0], c.errs[0])
+		}
+	}
+	b.readWhole(t)
+	for id, want := range map[string]int{"freed": 0, "sold out": 0, "apart": 1} {
+		if n := b.units(t, id); n != want {
+			t.Errorf("%d units of %q, want %d", n, id, want)
+		}
+	}
+	rows, err := b.pool.Query(t.Context(), `SELECT convert_from(key, 'UTF8') FROM idempotency ORDER BY 1`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := pgx.CollectRows(rows, pgx.RowTo[string]); err != nil || !slices.Equal(keys, []string{"conflict", "nothing to do", "used"}) {
+		t.Errorf("the keys recorded are %q, %v", keys, err)
 	}
 }
 
@@ -257,6 +346,64 @@ func TestAKeyMayBeUsedAnewOnceItWasKept(t *testing.T) {
 	wg.Wait()
 	if n := b.units(t, "a"); anew.Load() != 1 || n != 7 {
 		t.Fatalf("%d effects, %d units left; want 1 and 7", anew.Load(), n)
+	}
+}
+
+// A turn may wait in line for long: its keys are kept from when they were used, as this process remembers them, not from when the waiting began.
+func TestAKeyIsKeptFromWhenItWasUsed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w, rival := b.writer(t, connect(t, b.env.DatabaseURL)), b.writer(t, connect(t, b.env.DatabaseURL))
+	execute(t, w, putUnits("a", 1))
+	execute(t, rival, putUnits("a", 1))
+	execute(t, w, putUnits("a", 1)) // from now on it takes turns
+	const barrier = 1
+	begin := func(lock string, args ...any) pgx.Tx {
+		t.Helper()
+		tx, err := connect(t, b.env.DatabaseURL).Begin(t.Context())
+		if err == nil {
+			_, err = tx.Exec(t.Context(), `SELECT pg_advisory_xact_lock(`+lock+`)`, args...)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tx
+	}
+	waiting := func(want int) func() bool {
+		return func() bool {
+			var n int
+			if err := b.pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+				WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()`).Scan(&n); err != nil {
+				t.Fatal(err)
+			}
+			return n == want
+		}
+	}
+	closed, inTurn := begin(`$1`, barrier), begin(appendLock)
+	ended := make(chan error, 1)
+	go func() { // who has the turn is at work, not silent
+		_, err := inTurn.Exec(t.Context(), `SELECT pg_advisory_xact_lock($1)`, barrier)
+		ended <- errors.Join(err, inTurn.Rollback(t.Context()))
+	}()
+	await(t, "the other process to be at work in its turn", waiting(1))
+	call := submit(t, w, withKey(putUnits("a", 1), "key", "request"))[0]
+	await(t, "this one to wait in line", waiting(2))
+	var waited time.Time
+	if err := b.pool.QueryRow(t.Context(), `SELECT clock_timestamp()`).Scan(&waited); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(closed.Rollback(t.Context()), <-ended); err != nil {
+		t.Fatal(err)
+	}
+	if <-call.done; call.errs[0] != nil {
+		t.Fatal(call.errs[0])
+	}
+	var recorded time.Time
+	if err := b.pool.QueryRow(t.Context(), `SELECT created_at FROM idempotency`).Scan(&recorded); err != nil {
+		t.Fatal(err)
+	}
+	if recorded.Before(waited) {
+		t.Errorf("the key counts from %s before it was used", waited.Sub(recorded))
 	}
 }
 

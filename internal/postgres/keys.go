@@ -2,10 +2,9 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -71,49 +70,60 @@ func (w *Writer) queueKeys(b *pgx.Batch, keys [][]byte) *foundKeys {
 	return f
 }
 
-// queueRecords adds the batch's records to a transaction: all of them where its events are in the log, or, if it has none, where the log
-// still ends at its head.
-func (w *Writer) queueRecords(q *pgx.Batch, b *batch, inserted func(rows int64)) {
-	const insert = `INSERT INTO idempotency (key, request, streams, position) SELECT $1, $2, $3, $4 WHERE `
-	condition, first, id := insert+`EXISTS (SELECT FROM events WHERE position = $5 AND batch = $6)`, b.head+1, b.id
-	if len(b.rows.stream) == 0 {
-		condition, first, id = insert+`NOT EXISTS (SELECT FROM events WHERE position > $5)
-			AND ($5 = 0 OR EXISTS (SELECT FROM events WHERE position = $5 AND batch = $6))`, b.head, b.headBatch
+// recordKeys records keys as used. It is the server's clock at this moment that counts, not when the transaction began, which may have
+// waited in line: what this process remembers of a key must not outlive the record. Each key's streams come as a JSON array: arrays of arrays
+// would have to have one length.
+const recordKeys = `
+INSERT INTO idempotency (key, request, streams, position, created_at)
+SELECT key, request, ARRAY(SELECT json_array_elements_text(streams::json)), position, clock_timestamp()
+FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::bigint[]) AS used(key, request, streams, position)
+WHERE `
+
+const (
+	// recordWithEvents records keys if the batch's first event is in the log.
+	recordWithEvents = recordKeys + `EXISTS (SELECT FROM events WHERE position = $5 AND batch = $6)`
+	// recordAtHead records keys if the log ends at the batch's head.
+	recordAtHead = recordKeys + lockHeld + ` AND NOT EXISTS (SELECT FROM events WHERE position > $5)
+  AND ($5 = 0 OR EXISTS (SELECT FROM events WHERE position = $5 AND batch = $6))`
+	// makeRoomForKeys removes records that are too old, with the lock, as they are written with it: two transactions never wait for each other.
+	makeRoomForKeys = `DELETE FROM idempotency WHERE ` + lockHeld + ` AND key = ANY ($1) AND created_at <= now() - $2::interval`
+)
+
+// queueRecords adds the batch's records to the transaction that appends its events. If it has none, the records are written where the log
+// still ends at its head. All of them are written, or none, and recorded tells how many.
+func (w *Writer) queueRecords(q *pgx.Batch, b *batch, recorded *int64) {
+	if len(b.keys) == 0 {
+		return
 	}
-	// In one order everywhere, so that two transactions never wait for each other.
-	slices.SortFunc(b.keys, func(a, b keyRow) int { return strings.Compare(a.key, b.key) })
-	for _, k := range b.keys {
+	n := len(b.keys)
+	keys, requests, streams, positions := make([][]byte, n), make([][]byte, n), make([]string, n), make([]int64, n)
+	var expired [][]byte
+	for i, k := range b.keys {
+		keys[i], requests[i], streams[i], positions[i] = []byte(k.key), k.record.request, jsonArray(k.record.streams), k.record.position
 		if k.expired {
-			q.Queue(`DELETE FROM idempotency WHERE key = $1 AND created_at <= now() - $2::interval`, []byte(k.key), w.o.KeepKeys)
+			expired = append(expired, keys[i])
 		}
-		r := k.record
-		q.Queue(condition, []byte(k.key), r.request, r.streams, r.position, first, id).Exec(func(ct pgconn.CommandTag) error {
-			inserted(ct.RowsAffected())
-			return nil
-		})
 	}
+	if len(expired) > 0 {
+		q.Queue(makeRoomForKeys, expired, w.o.KeepKeys)
+	}
+	statement, position, batch := recordWithEvents, b.head+1, b.id
+	if len(b.rows.stream) == 0 {
+		statement, position, batch = recordAtHead, b.head, b.headBatch
+	}
+	q.Queue(statement, keys, requests, streams, positions, position, batch).Exec(func(ct pgconn.CommandTag) error {
+		*recorded = ct.RowsAffected()
+		return nil
+	})
 }
 
-// learnKeys looks up which of the batch's keys somebody else has used: those commands have their answer, and the others go on without
-// them.
-func (w *Writer) learnKeys(ctx context.Context, b *batch) error {
-	ctx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
-	defer cancel()
-	keys := make([][]byte, len(b.keys))
-	for i, k := range b.keys {
-		keys[i] = []byte(k.key)
+// jsonArray returns the strings as a JSON array, an empty one where there are none.
+func jsonArray(s []string) string {
+	encoded, err := json.Marshal(append([]string{}, s...))
+	if err != nil {
+		panic(err) // strings always have an encoding
 	}
-	q := &pgx.Batch{}
-	found := w.queueKeys(q, keys)
-	if err := w.log.pool.SendBatch(ctx, q).Close(); err != nil {
-		return fmt.Errorf("postgres: looking up %d idempotency keys: %w", len(keys), err)
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, k := range b.keys {
-		w.states.learn(k.key, found, b.head)
-	}
-	return nil
+	return string(encoded)
 }
 
 // learn takes in what was found of a key at a position.

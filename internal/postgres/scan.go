@@ -14,7 +14,7 @@ import (
 // the wire: whole numbers and times in binary, texts and JSON as they are.
 func (l *Log) scanEvent(rows pgx.Rows, e *es.Event) error {
 	raw := rows.RawValues()
-	for i, field := range rows.FieldDescriptions() {
+	for i, field := range rows.FieldDescriptions()[:len(eventWidths)] {
 		if width := eventWidths[i]; width > 0 && (field.Format != pgx.BinaryFormatCode || len(raw[i]) != width) {
 			return fmt.Errorf("postgres: column %s came as %d bytes in format %d", field.Name, len(raw[i]), field.Format)
 		}

@@ -49,6 +49,7 @@ func (w *Writer) restart(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.states.reset(head)
+	w.moved.all = true
 	w.head, w.headBatch, w.recordedAt = head, headBatch, recordedAt.UTC()
 	w.ordinals = make([]int64, len(ends))
 	for i, end := range ends {

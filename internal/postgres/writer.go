@@ -28,6 +28,12 @@ type WriterOptions struct {
 	Log *slog.Logger
 	// CachedStreams bounds the states kept in memory; 0 means 200,000.
 	CachedStreams int
+	// CachedBytes bounds them too, as an estimate; 0 means 128 MiB.
+	CachedBytes int
+	// SnapshotEvery is by how many events a stream has to have grown since its last snapshot for the next one; 0 means 500.
+	SnapshotEvery int
+	// Metrics registers the writer's metrics; nil: nobody sees them.
+	Metrics prometheus.Registerer
 	// MaxBatchEvents bounds the events of one commit (a single command may exceed it); 0 means 4,096.
 	MaxBatchEvents int
 	// AppendTimeout is how long one attempt to append may take before its outcome counts as unknown; 0
@@ -38,8 +44,6 @@ type WriterOptions struct {
 	KeepKeys time.Duration
 	// CleanKeysEvery is the time between two looks for idempotency keys that are too old; 0 means 10 s.
 	CleanKeysEvery time.Duration
-	// Metrics registers the writer's metrics; nil keeps them out of sight.
-	Metrics prometheus.Registerer
 }
 
 // Writer decides commands on cached states and appends their events, many commands to a commit. Run has to
@@ -49,21 +53,28 @@ type Writer struct {
 	o          WriterOptions
 	categories map[string]*es.Category
 
-	mu      sync.Mutex
-	ready   []*call     // to be decided
-	loading loadRequest // what the loader reads next
-	loads   uint64      // how often the loader has read
-	states  *states     // as of head
-	head    int64
-	down    error // why commands are refused at once; nil while all is well
-	stopped bool
+	metrics    metrics
+	pageEvents int // a variable for tests
 
-	metrics keyMetrics
+	mu        sync.Mutex
+	ready     []*call     // to be decided
+	inHand    []*call     // being decided
+	loading   loadRequest // what the loader reads next
+	beingRead []*call     // for whom the loader reads now
+	loads     uint64      // how often the loader has read
+	states    *states     // as of head
+	snapshots map[string]snapshot
+	head      int64
+	down      error // why commands are refused at once; nil while all is well
+	stopped   bool
 
-	readySignal chan struct{}
-	loadSignal  chan struct{}
+	readySignal    chan struct{}
+	loadSignal     chan struct{}
+	snapshotSignal chan struct{}
 
 	// Only Run's committing goroutine uses these.
+	crowded    int // how many batches are to be appended in turns
+	moved      moved
 	gathered   uint64 // loads, as gather saw it last
 	ordinals   []int64
 	headBatch  uuid.UUID // of the event at head
@@ -79,6 +90,7 @@ type call struct {
 	errs     []error
 	next     int // the first command without an outcome
 	alone    bool
+	read     bool // something has been read for it
 	done     chan struct{}
 }
 
@@ -92,6 +104,12 @@ func NewWriter(log *Log, o WriterOptions) *Writer {
 	}
 	if o.CachedStreams == 0 {
 		o.CachedStreams = 200_000
+	}
+	if o.CachedBytes == 0 {
+		o.CachedBytes = 128 << 20
+	}
+	if o.SnapshotEvery == 0 {
+		o.SnapshotEvery = 500
 	}
 	if o.MaxBatchEvents == 0 {
 		o.MaxBatchEvents = 4096
@@ -107,9 +125,11 @@ func NewWriter(log *Log, o WriterOptions) *Writer {
 	}
 	w := &Writer{
 		log: log, o: o, categories: make(map[string]*es.Category, len(o.Categories)),
-		states: newStates(o.CachedStreams), head: -1,
-		readySignal: make(chan struct{}, 1), loadSignal: make(chan struct{}, 1), metrics: newKeyMetrics(o.Metrics),
+		states: newStates(o.CachedStreams, o.CachedBytes), snapshots: map[string]snapshot{}, head: -1, pageEvents: pageEvents,
+		readySignal: make(chan struct{}, 1), loadSignal: make(chan struct{}, 1), snapshotSignal: make(chan struct{}, 1),
 	}
+	w.moved.streams = map[string]struct{}{}
+	w.metrics = newMetrics(o.Metrics, w)
 	for _, c := range o.Categories {
 		w.categories[c.Name] = c
 	}
@@ -174,6 +194,9 @@ func (w *Writer) dispatch(c *call, missing []string) {
 		need.addStream(s)
 	}
 	for i := c.next; i < len(c.commands); i++ {
+		if i > c.next && c.read {
+			break // it has been waiting: whatever goes on, its next command can be decided
+		}
 		command := &c.commands[i]
 		for _, s := range command.Streams {
 			if !w.states.streams.Contains(s) {
@@ -189,6 +212,7 @@ func (w *Writer) dispatch(c *call, missing []string) {
 		signal(w.readySignal)
 		return
 	}
+	c.read = true
 	w.loading.merge(need)
 	w.loading.calls = append(w.loading.calls, c)
 	signal(w.loadSignal)
@@ -207,6 +231,7 @@ func (w *Writer) Run(ctx context.Context) error {
 	g.Go(func() error { return w.load(ctx) })
 	g.Go(func() error { return w.commitLoop(ctx) })
 	g.Go(func() error { return w.keepRanges(ctx) })
+	g.Go(func() error { return w.takeSnapshots(ctx) })
 	g.Go(func() error { return w.cleanKeys(ctx) })
 	err := g.Wait()
 
@@ -222,6 +247,24 @@ func (w *Writer) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// makeRoom lets states go that nobody has used for long, if there are too many. w.mu is held.
+func (w *Writer) makeRoom() {
+	if !w.states.full() {
+		return
+	}
+	needed := map[string]struct{}{}
+	for _, calls := range [][]*call{w.ready, w.inHand, w.loading.calls, w.beingRead} {
+		for _, c := range calls {
+			for i := c.next; i < len(c.commands); i++ {
+				for _, s := range c.commands[i].Streams {
+					needed[s] = struct{}{}
+				}
+			}
+		}
+	}
+	w.metrics.evictions.Add(float64(w.states.evict(needed)))
 }
 
 // Head returns the position up to which the writer knows the log, -1 before it has read it first.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,12 @@ import (
 	"github.com/millrace/millrace/migrations"
 )
 
-func TestMain(m *testing.M) { stacktest.Main(m) }
+func TestMain(m *testing.M) {
+	if isChild() {
+		os.Exit(runChild())
+	}
+	stacktest.Main(m)
+}
 
 // The tests' own domain: a store of units, from which nobody may take more than there are.
 type (
@@ -39,7 +45,7 @@ var (
 			return s - e.N
 		}
 		return s
-	})
+	}).Snapshotted(1)
 	errNotEnough = errors.New("not enough")
 	testCodec    = es.NewCodec(put{}, taken{})
 )
@@ -107,6 +113,13 @@ func (b *bundle) writer(t *testing.T, pool *pgxpool.Pool, change ...func(*Writer
 		c(&o)
 	}
 	w := NewWriter(b.log.On(pool), o)
+	run(t, w)
+	return w
+}
+
+// run lets the writer work until the test ends.
+func run(t *testing.T, w *Writer) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
@@ -116,7 +129,6 @@ func (b *bundle) writer(t *testing.T, pool *pgxpool.Pool, change ...func(*Writer
 			t.Errorf("the writer ended with %v", err)
 		}
 	})
-	return w
 }
 
 func execute(t *testing.T, w *Writer, c es.Command) es.Outcome {
@@ -275,11 +287,11 @@ func TestOneCommandThatCannotBeStoredFailsAlone(t *testing.T) {
 			if i == 7 {
 				id = "nul\x00byte" // PostgreSQL's text cannot hold it
 			}
-			_, err := w.Execute(t.Context(), es.Command{Name: "put", Decide: func(d *es.Decision) error {
+			_, err := w.Execute(t.Context(), withKey(es.Command{Name: "put", Decide: func(d *es.Decision) error {
 				es.Minted(d, units.Stream(id))
 				es.Append(d, units.Stream(id), put{1})
 				return nil
-			}})
+			}}, fmt.Sprint("key ", i), "request"))
 			if (err != nil) != (i == 7) {
 				t.Errorf("command %d: %v", i, err)
 			}
@@ -288,6 +300,9 @@ func TestOneCommandThatCannotBeStoredFailsAlone(t *testing.T) {
 	wg.Wait()
 	if n := len(b.readWhole(t)); n != 19 {
 		t.Fatalf("the log has %d events, want 19", n)
+	}
+	if outcome := execute(t, w, withKey(takeUnits(1, "3", "13"), "key 7", "request")); outcome.Replayed || outcome.Position != 21 {
+		t.Fatalf("with the key of the one that could not be stored a command ended with %+v", outcome)
 	}
 }
 

@@ -1,0 +1,200 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/millrace/millrace/internal/es"
+)
+
+// Processes that append to one log take turns while they are in each other's way. A turn is a transaction that holds an advisory lock,
+// for which PostgreSQL lets everybody wait in line. The lock makes room for who would lose for ever; that nobody writes over another is still
+// the work of the primary key on position.
+//
+// Who has been alone for a while appends without a turn, in one round trip, and takes the lock in passing, if it is free. If it is not, or the
+// head has moved, the round is lost: the next one is a turn, and in that one the head stands still. So a command is decided twice at most.
+
+// appendLock is the advisory lock of turns.
+const appendLock = `hashtext('millrace.append')`
+
+// crowdedFor is how many turns without a rival's event it takes to go on without turns.
+const crowdedFor = 8
+
+// lockHeld is true in a transaction that holds the lock or can take it in passing.
+const lockHeld = `(SELECT pg_try_advisory_xact_lock(` + appendLock + `))`
+
+// errNotOurTurn says that nothing was written, because somebody else holds the lock, or has appended in the meantime.
+var errNotOurTurn = errors.New("postgres: another process has or had the turn")
+
+// turn is a transaction that holds the lock, on a connection of its own, with the writer's states brought up to date in it.
+type turn struct {
+	conn *pgxpool.Conn
+}
+
+// send runs the statements and ends the turn with a commit. After an error nothing of the turn is certain, and its connection is closed.
+func (t *turn) send(ctx context.Context, b *pgx.Batch) error {
+	b.Queue(`COMMIT`)
+	defer t.conn.Release() // which closes a connection that is still in a transaction
+	return t.conn.SendBatch(ctx, b).Close()
+}
+
+// takeTurn waits in line, catches up with what the others have appended, and looks up the idempotency keys that are waiting: a command that is
+// decided in the turn is decided on what cannot change meanwhile. The calls are those that are told if the database does not
+// answer. The only errors are those that end the writer.
+func (w *Writer) takeTurn(ctx context.Context, calls []*call) (*turn, error) {
+	began := time.Now()
+	defer w.watchSilence()()
+	for attempt := 0; ; {
+		t, complete, err := w.tryTurn(ctx, calls)
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err == nil && complete:
+			w.setDown(nil)
+			w.metrics.turns.Inc()
+			return t, nil
+		case err == nil:
+			continue
+		}
+		w.o.Log.Warn("no turn to append could be taken; trying again", "attempt", attempt, "error", err)
+		since := time.Since(began)
+		w.troubled(&batch{}, since, err)
+		if since >= answerAfter {
+			for _, c := range calls {
+				c.fail(fmt.Errorf("%w: %w", es.ErrUnavailable, errSilent))
+			}
+		}
+		if err := pause(ctx, attempt); err != nil {
+			return nil, err
+		}
+		attempt++
+	}
+}
+
+// tryTurn returns a turn, or, with complete false, none because there was so much to catch up with that others were not to wait for it.
+func (w *Writer) tryTurn(ctx context.Context, calls []*call) (t *turn, complete bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
+	defer cancel()
+	conn, err := w.log.pool.Acquire(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("postgres: taking a turn: %w", err)
+	}
+	defer w.fence(ctx, conn.Conn())()
+	same := w.head == 0
+	var events []es.Event
+	var by uuid.UUID
+	keys, found := w.waitingKeys(calls), (*foundKeys)(nil)
+	b := &pgx.Batch{}
+	b.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
+	b.Queue(`SELECT pg_advisory_xact_lock(` + appendLock + `)`)
+	if !same {
+		b.Queue(sameLogQuery, w.head, w.headBatch).QueryRow(func(row pgx.Row) error { return row.Scan(&same) })
+	}
+	b.Queue(behindQuery, w.head, catchUpEvents).Query(func(rows pgx.Rows) (err error) {
+		events, by, err = w.scanBehind(rows, nil)
+		return err
+	})
+	if len(keys) > 0 {
+		found = w.queueKeys(b, keys)
+	}
+	if err := conn.SendBatch(ctx, b).Close(); err != nil {
+		conn.Release()
+		return nil, false, fmt.Errorf("postgres: taking a turn: %w", err)
+	}
+	if same && len(events) < catchUpEvents {
+		w.caughtUp(events, by, keys, found)
+		return &turn{conn: conn}, true, nil
+	}
+	if _, err := conn.Exec(ctx, `ROLLBACK`); err != nil {
+		conn.Release()
+		return nil, false, fmt.Errorf("postgres: giving a turn back: %w", err)
+	}
+	conn.Release()
+	if !same {
+		return nil, false, w.restart(ctx)
+	}
+	w.caughtUp(events, by, nil, nil)
+	return nil, false, w.catchUpRest(ctx)
+}
+
+// waitingKeys returns the idempotency keys of commands that wait to be decided, but for those that are known to have been used.
+func (w *Writer) waitingKeys(calls []*call) (keys [][]byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, calls := range [][]*call{calls, w.ready} {
+		for _, c := range calls {
+			for i := c.next; i < len(c.commands); i++ {
+				id := c.commands[i].Idempotency
+				if id == nil {
+					continue
+				}
+				if _, used := w.states.usedKey(string(id.Key)); !used {
+					keys = append(keys, id.Key)
+				}
+			}
+		}
+	}
+	return keys
+}
+
+// caughtUp takes notice of the events behind the head, and of what is known of keys as of the last of them.
+func (w *Writer) caughtUp(events []es.Event, by uuid.UUID, keys [][]byte, found *foundKeys) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.crowded--
+	if len(events) > 0 {
+		w.crowded = crowdedFor
+	}
+	w.applyAll(events, by)
+	for _, k := range keys {
+		w.states.learn(string(k), found, w.head)
+	}
+}
+
+const (
+	// blockedFor is how long a writer waits in line before it looks at who is in its way.
+	blockedFor = 200 * time.Millisecond
+	// mutedFor is for how long the server must have waited for a client to end what is in the way.
+	mutedFor = 400 * time.Millisecond
+)
+
+// endSilent ends the transactions that keep a backend waiting while the server waits for their clients.
+const endSilent = `SELECT count(pg_terminate_backend(b.pid)) FROM unnest(pg_blocking_pids($1)) AS blocking(pid) JOIN pg_stat_activity b USING (pid)
+	WHERE b.wait_event_type = 'Client' AND b.wait_event IN ('ClientRead', 'ClientWrite') AND b.state_change < now() - $2::interval`
+
+// fence sees to it, until the returned function is called, that what is waited for on conn is not held up by a process that was stopped, or cut
+// off, in the middle of its turn, or of sending a batch: whoever waits ends it. The one that wakes finds its transaction undone, and asks the log what became
+// of it as after any broken connection.
+func (w *Writer) fence(ctx context.Context, conn *pgx.Conn) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	pid := conn.PgConn().PID()
+	done := make(chan struct{})
+	timer := time.AfterFunc(blockedFor, func() {
+		defer close(done)
+		again := time.NewTicker(blockedFor / 2)
+		defer again.Stop()
+		for ctx.Err() == nil {
+			var ended int
+			// An error is no reason for anything else: the writer goes on waiting, as it would without.
+			if err := w.log.pool.QueryRow(ctx, endSilent, pid, mutedFor).Scan(&ended); err == nil && ended > 0 {
+				w.o.Log.Warn("ended the transaction of a process that fell silent in its turn to append", "transactions", ended)
+			}
+			select {
+			case <-ctx.Done():
+			case <-again.C:
+			}
+		}
+	})
+	return func() {
+		cancel()
+		if !timer.Stop() {
+			<-done
+		}
+	}
+}
