@@ -218,7 +218,7 @@ func (w *Writer) read(ctx context.Context, r loadRequest, parts map[string]*part
 		if slices.Max(shapes) > 0 {
 			query, args = snapshotLoadQuery, append(args, shapes)
 		}
-		queueIndexed(b)
+		b.Queue(withoutBitmaps)
 		b.Queue(query, args...).Query(func(rows pgx.Rows) error { return w.foldRows(rows, f) })
 	}
 	if err := w.log.pool.SendBatch(ctx, b).Close(); err != nil {

@@ -107,22 +107,17 @@ CROSS JOIN LATERAL (
 ORDER BY position
 LIMIT $3`
 
-// withoutBitmaps goes before the streamQuery in a batch, and is in force until that ends. Before a range has statistics the planner takes the
+// withoutBitmaps goes before what finds streams in a batch, and is in force until that ends. Before a range has statistics the planner takes the
 // condition on the position, which is there to leave ranges out, for one that leaves few events: it would combine the stream's index with a
 // bitmap of the whole range, once for each stream.
 const withoutBitmaps = `SELECT set_config('enable_bitmapscan', 'off', true)`
-
-// queueIndexed has the statements behind it, until the batch ends, find streams by their index alone. Before a range has statistics the planner
-// takes the condition on the position, which is there to leave ranges out, for one that leaves few events: it would combine that index with a
-// bitmap of the whole range, once for each stream.
-func queueIndexed(b *pgx.Batch) { b.Queue(`SELECT set_config('enable_bitmapscan', 'off', true)`) }
 
 // ReadStream returns up to limit events of a stream behind a version, in the stream's order.
 func (l *Log) ReadStream(ctx context.Context, stream string, afterVersion int64, limit int) ([]es.Event, error) {
 	var events []es.Event
 	var failed error
 	b := &pgx.Batch{}
-	queueIndexed(b)
+	b.Queue(withoutBitmaps)
 	b.Queue(streamQuery, []string{stream}, []int64{afterVersion}, limit).Query(func(rows pgx.Rows) error {
 		events, failed = l.scan(rows, min(limit, 64))
 		return failed
