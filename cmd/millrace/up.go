@@ -19,6 +19,7 @@ type upCommand struct {
 	dataFlag
 	shopFlags
 	lagFlags
+	stateFlags
 	keyFlags
 	apiFlags
 	drainFlags
@@ -40,7 +41,7 @@ const stopServersWithin = 30 * time.Second
 
 // Run starts the servers and all roles, and works until the process is told to stop.
 func (c *upCommand) Run(ctx context.Context, out *console) (err error) {
-	if err := errors.Join(c.shopFlags.check(), c.lagFlags.check(), c.keyFlags.check()); err != nil {
+	if err := errors.Join(c.shopFlags.check(), c.lagFlags.check(), c.stateFlags.check(), c.keyFlags.check()); err != nil {
 		return err
 	}
 	if err := c.checkAddr(ctx); err != nil {
@@ -64,7 +65,7 @@ func (c *upCommand) Run(ctx context.Context, out *console) (err error) {
 		return err
 	}
 	s, err := openShop(ctx, serverFlags{
-		dataFlag: c.dataFlag, shopFlags: c.shopFlags, lagFlags: c.lagFlags, keyFlags: c.keyFlags, SecretKey: secret,
+		dataFlag: c.dataFlag, shopFlags: c.shopFlags, lagFlags: c.lagFlags, stateFlags: c.stateFlags, keyFlags: c.keyFlags, SecretKey: secret,
 		DatabaseURL: stack.PostgresURL(), ReplicaURLs: stack.ReplicaURLs(), RedisURL: stack.RedisURL(), NATSURL: stack.NATSURL(),
 	}, out.log)
 	if err != nil {
