@@ -33,7 +33,13 @@ type process struct {
 // newPrefix keeps the keys of a test apart from all others in the Redis that they share.
 func newPrefix() string { return rand.Text() + ":" }
 
+// start returns a limiter that waits for Redis however busy the machine is.
 func start(t *testing.T, url, prefix string) process {
+	t.Helper()
+	return startWith(t, url, prefix, patience)
+}
+
+func startWith(t *testing.T, url, prefix string, wait time.Duration) process {
 	t.Helper()
 	o, err := redis.ParseURL(url)
 	if err != nil {
@@ -43,7 +49,7 @@ func start(t *testing.T, url, prefix string) process {
 	p := process{redis: redis.NewClient(o), metrics: prometheus.NewRegistry()}
 	t.Cleanup(func() { _ = p.redis.Close() })
 	p.Limiter, err = ratelimit.New(ratelimit.Options{
-		Redis: p.redis, Prefix: prefix, Secret: []byte("secret"), Metrics: p.metrics, Logger: slog.New(slog.DiscardHandler),
+		Redis: p.redis, Prefix: prefix, Secret: []byte("secret"), Wait: wait, Metrics: p.metrics, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -189,7 +195,7 @@ func TestRedisHangs(t *testing.T) {
 	t.Parallel()
 	env := stacktest.New(t, stacktest.WithoutNATS())
 	proxy, url := stacktest.ProxyURL(t, env.RedisURL)
-	p := start(t, url, newPrefix())
+	p := startWith(t, url, newPrefix(), 0)
 	two := limit("requests", 2, 2*time.Hour)
 	p.Allow(t.Context(), two, "ann")
 	proxy.Stall()

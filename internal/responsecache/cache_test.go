@@ -1,6 +1,7 @@
 package responsecache_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -357,7 +358,11 @@ func TestSharedEntries(t *testing.T) {
 	left, _ := shared.Get(t.Context(), key)
 
 	s.happen("good-1", "good.changed")
-	await(t, "the first to read it anew", func() bool { do(t, first, r.fill); return r.n.Load() > began })
+	await(t, "the first to read it anew, and to share that", func() bool {
+		do(t, first, r.fill)
+		now, _ := shared.Get(t.Context(), key)
+		return r.n.Load() > began && !bytes.Equal(now, left)
+	})
 	shared.Put(t.Context(), key, left) // as if it came late
 	third, before := run(t, s, responsecache.Options{Shared: shared}), r.n.Load()
 	if a := do(t, third, r.fill); r.n.Load() == before {
