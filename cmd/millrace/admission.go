@@ -41,8 +41,7 @@ const (
 	// initialConcurrency is where the limit begins. It is far more than the processors can do at once, because mutations mostly wait for
 	// the disk, together: the writer commits what it has in one batch.
 	initialConcurrency = 64
-	// leastConcurrency is what the limit does not go below: enough for the writer to have batches. With half of it a flash sale takes
-	// twice as long.
+	// leastConcurrency is what the limit does not go below: enough for the writer to have batches.
 	leastConcurrency = 32
 )
 
@@ -55,8 +54,8 @@ const (
 )
 
 // priorities are what an api process does, the most urgent first. Who buys waits longest before being refused; who browses notices a wait,
-// and tries again. Reads get no more than a part of the limit: more of them at once
-// only make each other late, and a read model that hangs cannot keep anybody from buying.
+// and tries again. Reads get no more than a part of the limit: more of them at once only make each other late, and a read model that hangs
+// cannot keep anybody from buying.
 var priorities = []admission.Class{
 	buying:    {Name: "checkout", Share: 1, Queue: 128, Wait: time.Second},
 	changing:  {Name: "cart", Share: 0.9, Queue: 128, Wait: time.Second},

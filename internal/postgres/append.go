@@ -103,10 +103,9 @@ FROM unnest($4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::ti
   WITH ORDINALITY AS rows(stream, version, type, data, metadata, occurred_at, partition, ordinal, n)
 WHERE ` + lockHeld + ` AND ($1 = 0 OR EXISTS (SELECT FROM events WHERE position = $1 AND batch = $12))`
 
-// append writes the batch, its events and its records of keys, either of which it may be without, in the turn if there is one, and returns nil
-// only when they are committed. It returns errHeadMoved when they are not and have to be decided again, in a turn, and an error wrapping
-// errRefusedRows when the rows themselves are the trouble. While the outcome is unknown it sends the same rows again, waiting in line for each
-// attempt.
+// append writes the batch, its events or, if it has none, its records of keys, in the turn if there is one, and returns nil only when that is
+// committed. It returns errHeadMoved when it was not, and has to be decided again in a turn, and an error wrapping errRefusedRows when the
+// rows themselves are the trouble. While the outcome is unknown it sends the same rows again, waiting in line for each attempt.
 func (w *Writer) append(ctx context.Context, b *batch, t *turn) error {
 	began := time.Now()
 	defer w.watchSilence()()

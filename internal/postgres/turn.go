@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/millrace/millrace/internal/es"
+	"github.com/millrace/millrace/internal/fence"
 )
 
 // Processes that append to one log take turns while they are in each other's way. A turn is a transaction that holds an advisory lock,
@@ -164,37 +165,13 @@ const (
 	mutedFor = 400 * time.Millisecond
 )
 
-// endSilent ends the transactions that keep a backend waiting while the server waits for their clients.
-const endSilent = `SELECT count(pg_terminate_backend(b.pid)) FROM unnest(pg_blocking_pids($1)) AS blocking(pid) JOIN pg_stat_activity b USING (pid)
-	WHERE b.wait_event_type = 'Client' AND b.wait_event IN ('ClientRead', 'ClientWrite') AND b.state_change < now() - $2::interval`
-
 // fence sees to it, until the returned function is called, that what is waited for on conn is not held up by a process that was stopped, or cut
-// off, in the middle of its turn, or of sending a batch: whoever waits ends it. The one that wakes finds its transaction undone, and asks the log what became
-// of it as after any broken connection.
+// off, in the middle of its turn, or of sending a batch. The one that wakes asks the log what became of it.
 func (w *Writer) fence(ctx context.Context, conn *pgx.Conn) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	pid := conn.PgConn().PID()
-	done := make(chan struct{})
-	timer := time.AfterFunc(blockedFor, func() {
-		defer close(done)
-		again := time.NewTicker(blockedFor / 2)
-		defer again.Stop()
-		for ctx.Err() == nil {
-			var ended int
-			// An error is no reason for anything else: the writer goes on waiting, as it would without.
-			if err := w.log.pool.QueryRow(ctx, endSilent, pid, mutedFor).Scan(&ended); err == nil && ended > 0 {
-				w.o.Log.Warn("ended the transaction of a process that fell silent in its turn to append", "transactions", ended)
-			}
-			select {
-			case <-ctx.Done():
-			case <-again.C:
-			}
-		}
-	})
-	return func() {
-		cancel()
-		if !timer.Stop() {
-			<-done
-		}
-	}
+	return fence.Fence{
+		Pool: w.log.pool, Blocked: blockedFor, Again: blockedFor / 2, Muted: mutedFor,
+		Ended: func(transactions int) {
+			w.o.Log.Warn("ended the transaction of a process that fell silent in its turn to append", "transactions", transactions)
+		},
+	}.Watch(ctx, conn)
 }
