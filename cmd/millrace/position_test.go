@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -61,11 +62,31 @@ func (d *doors) enough(gone, rounds int) bool {
 
 func (d *doors) url(n int64) string { return "http://" + d.addrs[int(n)%len(d.addrs)] + "/graphql" }
 
-// change mutates through a door and returns the position, and through which one it went. What is wanted of the answer is decoded.
+// change mutates through a door and returns the position, and through which one it went. What is wanted of the answer is decoded. What is
+// UNAVAILABLE is asked again under its key, as clients do.
 func (d *doors) change(ctx context.Context, query string, variables map[string]any, into any) (position string, door int64, err error) {
 	door = d.turn.Add(1)
-	a, err := askAt(ctx, d.url(door), query, variables, "", 0)
+	body, err := json.Marshal(map[string]any{"query": query, "variables": variables})
 	if err != nil {
+		return "", 0, err
+	}
+	key := rand.Text()
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	var a *answer
+	for again := true; again; {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url(door), bytes.NewReader(body))
+		if err != nil {
+			return "", 0, err
+		}
+		r.Header.Set("Idempotency-Key", key)
+		a, err = exchange(r)
+		again = a != nil && len(a.Errors) > 0 && a.Errors[0].Extensions["code"] == "UNAVAILABLE"
+		if err != nil && !again {
+			return "", 0, fmt.Errorf("%s: %w", query, err)
+		}
+	}
+	if err := ctx.Err(); err != nil {
 		return "", 0, fmt.Errorf("%s: %w", query, err)
 	}
 	position = a.header.Get("Millrace-Position")

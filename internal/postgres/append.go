@@ -110,7 +110,7 @@ func (w *Writer) append(ctx context.Context, b *batch, t *turn) error {
 	began := time.Now()
 	defer w.watchSilence()()
 	for attempt := 0; ; attempt++ {
-		err := w.tryAppend(ctx, b, t, attempt > 0, w.o.AppendTimeout*time.Duration(1+min(attempt, 11)))
+		err := w.tryAppend(ctx, b, t, attempt > 0, w.attemptTimeout(attempt))
 		t = nil
 		var pgErr *pgconn.PgError
 		switch {
@@ -127,12 +127,12 @@ func (w *Writer) append(ctx context.Context, b *batch, t *turn) error {
 			w.setDown(nil)
 			return errHeadMoved
 		case errors.Is(err, errOtherLog):
-			if err = w.restart(ctx); err == nil {
+			if err = w.restart(ctx, attempt); err == nil {
 				w.setDown(nil)
 				return errHeadMoved
 			}
 		case errors.As(err, &pgErr) && pgErr.Code == uniqueViolation:
-			mine, err := w.catchUp(ctx, b.id)
+			mine, err := w.catchUp(ctx, b.id, attempt)
 			if mine {
 				w.setDown(nil)
 				return nil
@@ -212,6 +212,12 @@ func (w *Writer) watchSilence() (stop func()) {
 	}
 }
 
+// attemptTimeout is how long an attempt may take: what takes long on a slow server, the opening of a connection with it, does not end in the
+// same way for ever.
+func (w *Writer) attemptTimeout(attempt int) time.Duration {
+	return w.o.AppendTimeout * time.Duration(1+min(attempt, 11))
+}
+
 // pause waits a little longer with each attempt, at most a second.
 func pause(ctx context.Context, attempt int) error {
 	t := time.NewTimer(min(20*time.Millisecond<<min(attempt, 6), time.Second))
@@ -286,12 +292,12 @@ func (w *Writer) confirm(ctx context.Context, b *batch, t *turn) error {
 	began := time.Now()
 	defer w.watchSilence()()
 	for attempt := 0; ; attempt++ {
-		attemptCtx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
+		attemptCtx, cancel := context.WithTimeout(ctx, w.attemptTimeout(attempt))
 		now, batch, err := w.log.headBatch(attemptCtx)
 		cancel()
 		moved := err == nil && (now != b.head || batch != b.headBatch)
 		if moved {
-			err = w.follow(ctx)
+			err = w.follow(ctx, attempt)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -311,8 +317,8 @@ func (w *Writer) confirm(ctx context.Context, b *batch, t *turn) error {
 }
 
 // follow catches up, or starts anew where the log does not hold the event that the writer knows at its head.
-func (w *Writer) follow(ctx context.Context) error {
-	attemptCtx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
+func (w *Writer) follow(ctx context.Context, attempt int) error {
+	attemptCtx, cancel := context.WithTimeout(ctx, w.attemptTimeout(attempt))
 	defer cancel()
 	same := w.head == 0
 	if !same {
@@ -321,9 +327,9 @@ func (w *Writer) follow(ctx context.Context) error {
 		}
 	}
 	if !same {
-		return w.restart(ctx)
+		return w.restart(ctx, attempt)
 	}
-	_, err := w.catchUp(ctx, uuid.Nil)
+	_, err := w.catchUp(ctx, uuid.Nil, attempt)
 	return err
 }
 
@@ -337,23 +343,23 @@ const (
 
 // catchUp reads the events behind the writer's head and brings the cached states up to date. mine reports
 // whether the event at head + 1 is of the given batch, in which case nothing is changed.
-func (w *Writer) catchUp(ctx context.Context, id uuid.UUID) (mine bool, err error) {
-	n, mine, err := w.catchUpPage(ctx, id)
+func (w *Writer) catchUp(ctx context.Context, id uuid.UUID, attempt int) (mine bool, err error) {
+	n, mine, err := w.catchUpPage(ctx, id, attempt)
 	switch {
 	case mine || err != nil:
 		return mine, err
 	case n == 0:
-		return false, w.restart(ctx)
+		return false, w.restart(ctx, attempt)
 	case n < catchUpEvents:
 		return false, nil
 	}
-	return false, w.catchUpRest(ctx)
+	return false, w.catchUpRest(ctx, attempt)
 }
 
 // catchUpRest goes on until little is left.
-func (w *Writer) catchUpRest(ctx context.Context) error {
+func (w *Writer) catchUpRest(ctx context.Context, attempt int) error {
 	for {
-		if n, _, err := w.catchUpPage(ctx, uuid.Nil); err != nil || n < catchUpEvents {
+		if n, _, err := w.catchUpPage(ctx, uuid.Nil, attempt); err != nil || n < catchUpEvents {
 			return err
 		}
 	}
@@ -362,8 +368,8 @@ func (w *Writer) catchUpRest(ctx context.Context) error {
 // errMine ends a reading at the event that the writer itself has appended.
 var errMine = errors.New("postgres: the batch is in the log")
 
-func (w *Writer) catchUpPage(ctx context.Context, id uuid.UUID) (n int, mine bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
+func (w *Writer) catchUpPage(ctx context.Context, id uuid.UUID, attempt int) (n int, mine bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, w.attemptTimeout(attempt))
 	defer cancel()
 	rows, err := w.log.pool.Query(ctx, behindQuery, w.head, catchUpEvents)
 	if err != nil {

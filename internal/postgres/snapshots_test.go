@@ -68,7 +68,7 @@ func TestALongStreamIsReadFromItsSnapshot(t *testing.T) {
 	long := units.Stream("long")
 	b.fill(t, long, length)
 	began := time.Now()
-	w := b.writer(t, connect(t, b.env.DatabaseURL))
+	w := b.writer(t, connect(t, b.env.DatabaseURL), func(o *WriterOptions) { o.AppendTimeout = time.Minute }) // pages are long for a busy machine
 	execute(t, w, takeUnits(length, "long"))
 	whole := time.Since(began)
 	await(t, "the snapshot of the whole stream", func() bool { _, version := b.snapshotOf(t, long); return version == length })

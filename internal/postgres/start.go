@@ -13,7 +13,7 @@ import (
 // start reads where the log ends, as often as it takes.
 func (w *Writer) start(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
-		err := w.restart(ctx)
+		err := w.restart(ctx, attempt)
 		if err == nil {
 			err = w.addRangeAhead(ctx)
 		}
@@ -33,8 +33,8 @@ func (w *Writer) start(ctx context.Context) error {
 }
 
 // restart forgets all that the writer knows and reads where the log ends.
-func (w *Writer) restart(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
+func (w *Writer) restart(ctx context.Context, attempt int) error {
+	ctx, cancel := context.WithTimeout(ctx, w.attemptTimeout(attempt))
 	defer cancel()
 	head, ends, err := w.log.PartitionEnds(ctx)
 	if err != nil {

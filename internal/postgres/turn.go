@@ -52,7 +52,7 @@ func (w *Writer) takeTurn(ctx context.Context, calls []*call) (*turn, error) {
 	began := time.Now()
 	defer w.watchSilence()()
 	for attempt := 0; ; {
-		t, complete, err := w.tryTurn(ctx, calls)
+		t, complete, err := w.tryTurn(ctx, calls, attempt)
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
@@ -79,8 +79,8 @@ func (w *Writer) takeTurn(ctx context.Context, calls []*call) (*turn, error) {
 }
 
 // tryTurn returns a turn, or, with complete false, none because there was so much to catch up with that others were not to wait for it.
-func (w *Writer) tryTurn(ctx context.Context, calls []*call) (t *turn, complete bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
+func (w *Writer) tryTurn(ctx context.Context, calls []*call, attempt int) (t *turn, complete bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, w.attemptTimeout(attempt))
 	defer cancel()
 	conn, err := w.log.pool.Acquire(ctx)
 	if err != nil {
@@ -118,10 +118,10 @@ func (w *Writer) tryTurn(ctx context.Context, calls []*call) (t *turn, complete 
 	}
 	conn.Release()
 	if !same {
-		return nil, false, w.restart(ctx)
+		return nil, false, w.restart(ctx, attempt)
 	}
 	w.caughtUp(events, by, nil, nil)
-	return nil, false, w.catchUpRest(ctx)
+	return nil, false, w.catchUpRest(ctx, attempt)
 }
 
 // waitingKeys returns the idempotency keys of commands that wait to be decided, but for those that are known to have been used.

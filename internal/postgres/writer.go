@@ -36,8 +36,8 @@ type WriterOptions struct {
 	Metrics prometheus.Registerer
 	// MaxBatchEvents bounds the events of one commit (a single command may exceed it); 0 means 4,096.
 	MaxBatchEvents int
-	// AppendTimeout is how long one attempt to append may take before its outcome counts as unknown; 0
-	// means 5 s.
+	// AppendTimeout is how long a first attempt to append may take before its outcome counts as unknown, and a reading; later attempts have
+	// longer. 0 means 5 s.
 	AppendTimeout time.Duration
 	// KeepKeys is how long an idempotency key is kept; afterwards it may be used anew. All processes of a shop must be told the same. 0
 	// means 24 h.
