@@ -244,16 +244,8 @@ func queued(t *testing.T, metrics *prometheus.Registry, want float64) {
 // TestUrgentFirst checks that a mutation overtakes the queries that wait while the shop is full of queries.
 func TestUrgentFirst(t *testing.T) {
 	s := newShop(t)
-	var mu sync.Mutex
-	var order []string
-	note := func(what string) {
-		mu.Lock()
-		defer mu.Unlock()
-		order = append(order, what)
-	}
 	began, finish := make(chan struct{}, 10), make(chan struct{})
 	base, metrics := crowded(t, s, 1, 10, func() {
-		note("query")
 		began <- struct{}{}
 		<-finish
 	})
@@ -266,21 +258,14 @@ func TestUrgentFirst(t *testing.T) {
 		query()
 		queued(t, metrics, float64(i+1))
 	}
-	wg.Go(func() {
-		a := ask(t, base, `mutation { cartCreate { position } }`, nil)
-		note(fmt.Sprint("mutation ", a.status))
-	})
+	wg.Go(func() { ask(t, base, `mutation { cartCreate { position } }`, nil) })
 	queued(t, metrics, 4)
 	finish <- struct{}{}
 	within(t, "the second query", began)
-	mu.Lock()
-	got := strings.Join(order, ", ")
-	mu.Unlock()
-	close(finish)
-	// The mutation's client may hear of it after the next query has begun; it ran before.
-	if n := s.count("execute"); n != 1 || got != "query, mutation 200, query" && got != "query, query" {
-		t.Errorf("%d mutations ran before the second query; the order is %s", n, got)
+	if n := s.count("execute"); n != 1 {
+		t.Errorf("%d mutations ran before the second query", n)
 	}
+	close(finish)
 }
 
 // TestOverload offers, by a clock and not by who is ready, five times what can be done. What is accepted takes as long as it does alone; the

@@ -77,6 +77,7 @@ func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 	in.streaming = want == mediaEvents
 	var p *prepared
 	var errs gqlerror.List
+	shared := false
 	if denied != nil {
 		errs = gqlerror.List{coded(denied.Code, denied.Message)}
 	} else if p, errs = h.prepare(r.Context(), id, in); errs == nil {
@@ -93,18 +94,20 @@ func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 		}
-		if err := h.admit(p); err != nil {
-			h.answerRefused(w, want, err)
-			return
+		if shared = kept && p.public; !shared { // what is shared is let in when it has to be read
+			if err := h.admit(p); err != nil {
+				h.answerRefused(w, want, err)
+				return
+			}
+			defer p.leave()
 		}
-		defer p.leave()
 	}
 	switch {
 	case want == mediaEvents:
 		h.serveEvents(w, r, p, errs)
 	case errs != nil:
 		h.answerErrors(w, want, errs)
-	case kept && p.public:
+	case shared:
 		h.answerPublic(w, r, want, p, spelled)
 	default:
 		h.answer(w, r, want, in, p)
@@ -185,18 +188,26 @@ func statusOf(errs gqlerror.List) int {
 
 // answerRefused answers a request that was refused before it ran, with the same status for every client.
 func (h *Handler) answerRefused(w http.ResponseWriter, want media, err *Error) {
-	status := http.StatusServiceUnavailable
-	switch err.Code {
-	case RateLimited:
-		status = http.StatusTooManyRequests
-	case Overloaded, Unavailable:
-	default: // the hook has another reason: a request error
+	status := refusedStatus(err)
+	if status == 0 {
 		h.answerErrors(w, plain(want), gqlerror.List{coded(err.Code, err.Message)})
 		return
 	}
 	w.Header().Set("Retry-After", seconds(err.RetryAfter))
 	h.metrics.errors.WithLabelValues(string(err.Code)).Inc()
 	h.writeBody(w, plain(want), status, h.refusalBody(err))
+}
+
+// refusedStatus is the status of an answer that says that the client may come again, 0 if the reason is another one: a request error.
+func refusedStatus(err *Error) int {
+	switch err.Code {
+	case RateLimited:
+		return http.StatusTooManyRequests
+	case Overloaded, Unavailable:
+		return http.StatusServiceUnavailable
+	default:
+		return 0
+	}
 }
 
 // refusalBody returns what is written to those whom an error refuses. In a crowd that is the same error over and over.

@@ -77,7 +77,7 @@ func (h *Handler) answerPublic(w http.ResponseWriter, r *http.Request, want medi
 	h.writeCached(w, r, want, a)
 }
 
-// fill reads the answer to a public query for whoever waits for it.
+// fill reads the answer to a public query for whoever waits for it, if there is room for one more to be read.
 func (h *Handler) fill(ctx context.Context, want media, p *prepared) (f responsecache.Filled) {
 	p.ctx = ctx
 	var response *graphql.Response
@@ -87,6 +87,10 @@ func (h *Handler) fill(ctx context.Context, want media, p *prepared) (f response
 			f.Status, f.Body = http.StatusInternalServerError, h.encode(response)
 		}
 	}()
+	if refused := h.admit(p); refused != nil {
+		return h.fillRefused(want, refused)
+	}
+	defer p.leave()
 	h.each(p, func(r *graphql.Response) { response = r })
 	f.Status, f.Whole = http.StatusOK, len(response.Errors) == 0
 	if want == mediaGraphQL && len(response.Data) == 0 {
@@ -97,6 +101,19 @@ func (h *Handler) fill(ctx context.Context, want media, p *prepared) (f response
 	}
 	f.Body = h.encode(response)
 	return f
+}
+
+// fillRefused is what all hear who wait for an answer that may not be read now.
+func (h *Handler) fillRefused(want media, err *Error) responsecache.Filled {
+	status := refusedStatus(err)
+	if status == 0 {
+		errs := gqlerror.List{coded(err.Code, err.Message)}
+		if status = http.StatusOK; want == mediaGraphQL {
+			status = statusOf(errs)
+		}
+	}
+	h.metrics.errors.WithLabelValues(string(err.Code)).Inc()
+	return responsecache.Filled{Status: status, Body: h.refusalBody(err), Away: err.Code == Unavailable}
 }
 
 // What the Cache-Status header (RFC 9211) says of an answer.
@@ -122,6 +139,10 @@ func (h *Handler) writeCached(w http.ResponseWriter, r *http.Request, want media
 	if a.Whole && r.Method != http.MethodPost {
 		h.writePublic(w, r, want, a.Body, a.ETag)
 		return
+	}
+	if a.Status == http.StatusServiceUnavailable {
+		header.Set("Retry-After", seconds(retryAfter))
+		want = plain(want)
 	}
 	h.writeBody(w, want, cmp.Or(a.Status, http.StatusOK), a.Body)
 }
