@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -134,17 +135,17 @@ func openShop(ctx context.Context, f serverFlags, logger *slog.Logger) (opened *
 			err = errors.Join(err, s.close())
 		}
 	}()
-	if s.commandPool, err = openPool(f.DatabaseURL, commandConnections, "MILLRACE_DATABASE_URL"); err != nil {
+	if s.commandPool, err = openPool(f.DatabaseURL, commandConnections, "MILLRACE_DATABASE_URL", planOnce); err != nil {
 		return nil, err
 	}
-	if s.workPool, err = openPool(f.DatabaseURL, workConnections, "MILLRACE_DATABASE_URL"); err != nil {
+	if s.workPool, err = openPool(f.DatabaseURL, workConnections, "MILLRACE_DATABASE_URL", nil); err != nil {
 		return nil, err
 	}
-	if s.readPool, err = openPool(f.DatabaseURL, readConnections, "MILLRACE_DATABASE_URL"); err != nil {
+	if s.readPool, err = openPool(f.DatabaseURL, readConnections, "MILLRACE_DATABASE_URL", nil); err != nil {
 		return nil, err
 	}
 	for _, url := range f.ReplicaURLs {
-		replica, err := openPool(url, replicaConnections, "MILLRACE_REPLICA_URLS")
+		replica, err := openPool(url, replicaConnections, "MILLRACE_REPLICA_URLS", nil)
 		if err != nil {
 			return nil, err
 		}
@@ -229,7 +230,13 @@ func (s *shop) close() error {
 // connectTimeout bounds the opening of a connection to PostgreSQL, login included.
 const connectTimeout = 3 * time.Second
 
-func openPool(url string, connections int32, setting string) (*pgxpool.Pool, error) {
+// planOnce is for the pool of commands. What they ask for is found by keys, some or many at a time, and by positions near the head. The planner's
+// estimates count the keys and know the head, so that a plan for any of them never seems as good to it, and it would plan each statement anew: that
+// takes longer than most of them, and some of it while the turn is held.
+var planOnce = map[string]string{"plan_cache_mode": "force_generic_plan"}
+
+// openPool opens a pool; parameters are settings of PostgreSQL for its sessions.
+func openPool(url string, connections int32, setting string, parameters map[string]string) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("%s: %w", setting, err)}
@@ -238,6 +245,7 @@ func openPool(url string, connections int32, setting string) (*pgxpool.Pool, err
 	config.ConnConfig.ConnectTimeout = connectTimeout
 	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	config.ConnConfig.DialFunc = dialer.DialContext // a machine that is gone is noticed in half a minute, whoever waits for it
+	maps.Copy(config.ConnConfig.RuntimeParams, parameters)
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	config.ConnConfig.RuntimeParams["application_name"] = "millrace"
 	pool, err := pgxpool.NewWithConfig(context.Background(), config)

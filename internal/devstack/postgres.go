@@ -112,6 +112,10 @@ func (p *postgresServer) configuration(port int) map[string]string {
 		"max_wal_size":              "2GB",
 		"checkpoint_timeout":        "15min",
 
+		// Tables that just grew from nothing are planned for as they are within seconds: until they are analysed, a page of a
+		// product list is read by going through all products. The checkpoints, rewritten all the time, stay small as well.
+		"autovacuum_naptime": "5s",
+
 		// A replica that stays away too long is built anew rather than fill the disk of the primary.
 		"max_wal_senders":        "10",
 		"max_replication_slots":  "10",

@@ -1,8 +1,9 @@
 package projector
 
 import (
-	"encoding/json"
 	"fmt"
+
+	"github.com/bytedance/sonic"
 
 	"github.com/millrace/millrace/internal/es"
 )
@@ -87,7 +88,7 @@ func (s *documentShelf[D]) put(place int, data []byte) error {
 		return nil
 	}
 	d.doc = new(D)
-	if err := json.Unmarshal(data, d.doc); err != nil {
+	if err := sonic.ConfigStd.Unmarshal(data, d.doc); err != nil {
 		return fmt.Errorf("decoding document %s: %w", d.id.key, err)
 	}
 	return nil
@@ -107,7 +108,7 @@ func (s *documentShelf[D]) encode(place int) (id documentID, data []byte, err er
 	if d.doc == nil {
 		return d.id, nil, nil
 	}
-	if data, err = json.Marshal(d.doc); err != nil {
+	if data, err = sonic.ConfigStd.Marshal(d.doc); err != nil {
 		return d.id, nil, fmt.Errorf("encoding document %s: %w", d.id.key, err)
 	}
 	return d.id, data, nil

@@ -4,8 +4,9 @@ package carts
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+
+	"github.com/bytedance/sonic"
 
 	"github.com/millrace/millrace/domain/cart"
 	"github.com/millrace/millrace/internal/es"
@@ -73,7 +74,7 @@ func (m *Model) Carts(ctx context.Context, refs []string) ([]*cart.State, error)
 			continue
 		}
 		carts[i] = &cart.State{}
-		if err := json.Unmarshal(d, carts[i]); err != nil {
+		if err := sonic.ConfigStd.Unmarshal(d, carts[i]); err != nil {
 			return nil, fmt.Errorf("carts: a cart's document: %w", err)
 		}
 	}

@@ -2,10 +2,10 @@ package catalogue
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 
+	"github.com/bytedance/sonic"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/millrace/millrace/domain/catalog"
@@ -134,7 +134,7 @@ func (m *Model) List(ctx context.Context, q Query) (paging.Page[catalog.State], 
 				return r, err
 			}
 			r.Cursor, r.Value = order.Cursor(key, id), &catalog.State{}
-			return r, json.Unmarshal(doc, r.Value)
+			return r, sonic.ConfigStd.Unmarshal(doc, r.Value)
 		})
 		page = paging.Cut(clauses, list)
 		return err

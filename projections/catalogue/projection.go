@@ -4,11 +4,11 @@ package catalogue
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/bytedance/sonic"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/millrace/millrace/domain/catalog"
@@ -111,7 +111,7 @@ func collect(rows pgx.Rows) (map[string]catalog.State, error) {
 	var doc []byte
 	_, err := pgx.ForEachRow(rows, []any{&key, &doc}, func() error {
 		var p catalog.State
-		if err := json.Unmarshal(doc, &p); err != nil {
+		if err := sonic.ConfigStd.Unmarshal(doc, &p); err != nil {
 			return fmt.Errorf("catalogue: the document of product %s: %w", key, err)
 		}
 		products[key] = p
@@ -128,7 +128,7 @@ func save(_ context.Context, tx *projector.Tx, changed []projector.Changed[catal
 	skus, products, prices := make([]string, 0, n), make([]string, 0, n), make([]int64, 0, n)
 	for _, c := range changed {
 		id, p := c.Key, c.State
-		doc, err := json.Marshal(p)
+		doc, err := sonic.ConfigStd.Marshal(p)
 		if err != nil {
 			return fmt.Errorf("catalogue: the document of product %s: %w", id, err)
 		}

@@ -2,8 +2,9 @@ package catalogue
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+
+	"github.com/bytedance/sonic"
 
 	"github.com/millrace/millrace/domain/catalog"
 	"github.com/millrace/millrace/internal/projector"
@@ -132,7 +133,7 @@ func (m *Model) documents(ctx context.Context, streams []string) ([]*document, e
 			continue
 		}
 		documents[i] = &document{}
-		if err := json.Unmarshal(r, documents[i]); err != nil {
+		if err := sonic.ConfigStd.Unmarshal(r, documents[i]); err != nil {
 			return nil, fmt.Errorf("catalogue: the document of %s: %w", streams[i], err)
 		}
 	}

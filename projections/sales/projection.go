@@ -168,20 +168,27 @@ var (
 
 func save(ctx context.Context, tx *projector.Tx, changed []projector.Changed[entry]) error {
 	var added, returns [][]any
+	var known []string
+	var counted []bool
 	for _, c := range changed {
 		number, s := c.Key, c.State
 		switch {
 		case !s.changed:
 		case c.New && tx.Bulk():
 			added = append(added, s.row(number))
-		default:
+		case c.New:
 			tx.Queue(`INSERT INTO sales.orders (number, at, counted, country, currency, units, amount, line_ids, skus, line_units, line_prices)
-				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-				ON CONFLICT (number) DO UPDATE SET counted = excluded.counted`, s.row(number)...)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`, s.row(number)...)
+		default:
+			known, counted = append(known, number), append(counted, s.counted)
 		}
 		for _, back := range s.returns {
 			returns = append(returns, []any{number, back.version, back.at, s.country, s.currency, back.amount, back.skus, back.amounts})
 		}
+	}
+	if len(known) > 0 {
+		tx.Queue(`UPDATE sales.orders o SET counted = c.counted FROM unnest($1::text[], $2::boolean[]) AS c(number, counted)
+			WHERE o.number = c.number`, known, counted)
 	}
 	if !tx.Bulk() {
 		for _, row := range returns {

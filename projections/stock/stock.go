@@ -3,9 +3,9 @@ package stock
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
+	"github.com/bytedance/sonic"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/millrace/millrace/domain/inventory"
@@ -112,7 +112,7 @@ func (m *Model) Levels(ctx context.Context, skus []string) ([]*inventory.State, 
 			continue
 		}
 		levels[i] = &inventory.State{}
-		if err := json.Unmarshal(d, levels[i]); err != nil {
+		if err := sonic.ConfigStd.Unmarshal(d, levels[i]); err != nil {
 			return nil, fmt.Errorf("stock: the document of %s: %w", skus[i], err)
 		}
 	}
