@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	neturl "net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -232,8 +233,9 @@ const connectTimeout = 3 * time.Second
 
 // planOnce is for the pool of commands. What they ask for is found by keys, some or many at a time, and by positions near the head. The planner's
 // estimates count the keys and know the head, so that a plan for any of them never seems as good to it, and it would plan each statement anew: that
-// takes longer than most of them, and some of it while the turn is held.
-var planOnce = map[string]string{"plan_cache_mode": "force_generic_plan"}
+// takes longer than most of them, and some of it while the turn is held. A plan for all cases overestimates: it must neither read a whole table that
+// was small when it was last analysed, nor be compiled because it seems to be long.
+var planOnce = map[string]string{"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
 
 // openPool opens a pool; parameters are settings of PostgreSQL for its sessions.
 func openPool(url string, connections int32, setting string, parameters map[string]string) (*pgxpool.Pool, error) {
@@ -264,6 +266,10 @@ func openRedis(urls string, connections int) (redis.UniversalClient, error) {
 	for url := range strings.SplitSeq(urls, ",") {
 		o, err := redis.ParseURL(url)
 		if err != nil {
+			var quoted *neturl.Error // which quotes the whole URL, password and all
+			if errors.As(err, &quoted) {
+				err = quoted.Err
+			}
 			return nil, usageError{fmt.Errorf("MILLRACE_REDIS_URL: %w", err)}
 		}
 		if first == nil {
@@ -353,7 +359,7 @@ func (s *shop) writeSide(paymentDeadline time.Duration, offer func([]es.Event)) 
 	})
 	s.start(side.writer.Run)
 	side.app, err = commands.New(commands.Dependencies{
-		Executor: guardedExecutor{side.writer, side.guard}, Reader: guardedReader{s.log.On(s.commandPool), side.guard},
+		Executor: guardedExecutor{side.writer, side.guard}, Reader: guardedReader{s.log.On(s.readPool), side.guard},
 		Vault: guardedVault{side.vault, side.guard}, Secret: secret,
 		Currency: money.Currency(s.log.Info().Currency), PaymentDeadline: paymentDeadline,
 	})

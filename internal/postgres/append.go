@@ -125,6 +125,9 @@ func (w *Writer) append(ctx context.Context, b *batch, t *turn) error {
 		case errors.As(err, &pgErr) && pgErr.ConstraintName == "idempotency_pkey":
 			// Somebody has used one of the keys, or an earlier attempt has recorded them, without events: in the turn they are looked up.
 			w.setDown(nil)
+			w.mu.Lock()
+			w.repeated = repeatedFor
+			w.mu.Unlock()
 			return errHeadMoved
 		case errors.Is(err, errOtherLog):
 			if err = w.restart(ctx, attempt); err == nil {
@@ -175,6 +178,8 @@ func (w *Writer) troubled(b *batch, since time.Duration, err error) {
 		w.setDown(errSilent)
 	}
 	if since >= answerAfter {
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		b.answer(err)
 	}
 }
@@ -189,9 +194,13 @@ func rowsAtFault(code string) bool {
 	return false
 }
 
-// answer ends the calls of the batch with an error; the writer itself goes on asking the database.
+// answer ends the calls of the batch with an error; the writer itself goes on asking the database. Writer.mu is held.
 func (b *batch) answer(err error) {
 	for _, v := range b.verdicts {
+		if v.outcome.Replayed && !errors.Is(err, es.ErrOutcomeUnknown) {
+			v.call.fail(fmt.Errorf("%w: %w", es.ErrOutcomeUnknown, err)) // it was done, some time ago
+			continue
+		}
 		v.call.fail(err)
 	}
 	for _, q := range b.asking {
@@ -200,10 +209,15 @@ func (b *batch) answer(err error) {
 	b.verdicts, b.asking = nil, nil
 }
 
-// watchSilence refuses newcomers once the database has been silent for a while. The returned function ends the watch.
+// watchSilence refuses newcomers once the database has been silent for a while. The returned function ends the watch, as an answer does: who
+// refuses all newcomers would never hear another.
 func (w *Writer) watchSilence() (stop func()) {
-	over := false // guarded by w.mu
-	timer := time.AfterFunc(silentAfter, func() { w.setDownUnless(errSilent, &over) })
+	w.mu.Lock()
+	over, before := false, w.answers // guarded by w.mu
+	w.mu.Unlock()
+	timer := time.AfterFunc(silentAfter, func() {
+		w.setDownUnless(errSilent, func() bool { return over || w.answers != before })
+	})
 	return func() {
 		timer.Stop()
 		w.mu.Lock()
@@ -337,6 +351,10 @@ const (
 	// sameLogQuery asks whether the log holds the event that the writer knows at its head.
 	sameLogQuery = `SELECT EXISTS (SELECT FROM events WHERE position = $1 AND batch = $2)`
 	behindQuery  = `SELECT ` + eventColumns + `, batch FROM events WHERE position > $1 ORDER BY position LIMIT $2`
+	// behindSameQuery is behindQuery that finds nothing where sameLogQuery says no: it may be another server that answers now, which lacks what
+	// the states rest on.
+	behindSameQuery = `SELECT ` + eventColumns + `, batch FROM events
+		WHERE position > $1 AND ($1 = 0 OR EXISTS (SELECT FROM events WHERE position = $1 AND batch = $3)) ORDER BY position LIMIT $2`
 	// catchUpEvents is how many events are caught up with at once.
 	catchUpEvents = 10_000
 )
@@ -371,7 +389,7 @@ var errMine = errors.New("postgres: the batch is in the log")
 func (w *Writer) catchUpPage(ctx context.Context, id uuid.UUID, attempt int) (n int, mine bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, w.attemptTimeout(attempt))
 	defer cancel()
-	rows, err := w.log.pool.Query(ctx, behindQuery, w.head, catchUpEvents)
+	rows, err := w.log.pool.Query(ctx, behindSameQuery, w.head, catchUpEvents, w.headBatch)
 	if err != nil {
 		return 0, false, fmt.Errorf("postgres: catching up behind %d: %w", w.head, err)
 	}

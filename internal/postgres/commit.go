@@ -66,7 +66,7 @@ type verdict struct {
 
 type question struct {
 	call    *call
-	missing []string
+	missing []string // streams; empty but not nil where it is a key that has to be looked up
 }
 
 // commitLoop decides and appends what is ready until ctx ends.
@@ -165,6 +165,8 @@ func (w *Writer) join(calls []*call) []*call {
 // everything answers: the next one is a turn. The only errors are those that end the writer.
 func (w *Writer) commit(ctx context.Context, calls []*call) error {
 	stopping := func(doubt error) error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		for _, c := range calls {
 			c.fail(fmt.Errorf("%w: the process is stopping", doubt))
 		}
@@ -204,7 +206,9 @@ func (w *Writer) commit(ctx context.Context, calls []*call) error {
 			w.requeueAlone(calls)
 			return nil
 		case errors.Is(err, errRefusedRows):
+			w.mu.Lock()
 			calls[0].fail(err)
+			w.mu.Unlock()
 			return nil
 		case ctx.Err() != nil:
 			return stopping(fmt.Errorf("%w: %w", es.ErrUnavailable, es.ErrOutcomeUnknown))
@@ -220,6 +224,7 @@ type redecision struct {
 	rows    *eventRows
 	touched map[string]struct{} // streams that are not what the earlier decisions saw
 	all     bool
+	lost    bool // there was an earlier attempt
 }
 
 type commandID struct {
@@ -234,7 +239,7 @@ func (m *moved) since(before *batch) (r redecision) {
 		m.all = false
 		return r
 	}
-	r.touched, r.all = m.streams, m.all
+	r.touched, r.all, r.lost = m.streams, m.all, true
 	*m = moved{streams: map[string]struct{}{}}
 	r.rows, r.old = &before.rows, make(map[commandID]*decision, len(before.decided))
 	for i := range before.decided {
@@ -326,6 +331,7 @@ func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[string]keyRe
 	command := &c.commands[i]
 	id := command.Idempotency
 	var lookedUp unusedKey
+	known := false
 	d.verdict = verdict{call: c, index: i}
 	if id != nil {
 		record, used := usedNow[string(id.Key)]
@@ -340,9 +346,12 @@ func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[string]keyRe
 			d.verdict.outcome = es.Outcome{Position: record.position, Replayed: true, Streams: record.streams}
 			return d, nil
 		}
-		var known bool
-		if lookedUp, known = w.states.unused.Peek(string(id.Key)); !known {
-			return d, []string{} // the dispatcher sees that the key is not known
+		// A key that nobody has looked up is taken for a new one, as nearly all are: if it is not, its record refuses the batch, and in the turn
+		// that follows it is known. Only who has lost a round already is not to lose another one by it.
+		lookedUp, known = w.states.unused.Peek(string(id.Key))
+		if !known && (c.keysFirst || again.lost) {
+			c.keysFirst = true
+			return d, []string{}
 		}
 	}
 	d.from = len(b.rows.stream)
@@ -355,9 +364,10 @@ func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[string]keyRe
 		again.touch(d.changed)
 	}
 	d.to = len(b.rows.stream)
-	if id != nil && d.to == d.from && lookedUp.position < w.states.lastRival {
-		// A rival may have used the key since it was looked up, and this be the consequence.
+	if id != nil && d.to == d.from && (!known || lookedUp.position < w.states.lastRival) {
+		// The key may have been used, by a rival since it was looked up, and this be the consequence.
 		w.states.unused.Remove(string(id.Key))
+		c.keysFirst = true
 		return d, []string{}
 	}
 	if d.verdict.err != nil {
@@ -442,9 +452,15 @@ func (w *Writer) settle(b *batch) {
 		}
 	}
 	for _, q := range b.asking {
+		if w.crowded > 0 && q.missing != nil && len(q.missing) == 0 {
+			w.ready = append(w.ready, q.call) // the next turn looks its key up, as of then
+			signal(w.readySignal)
+			continue
+		}
 		w.dispatch(q.call, q.missing)
 	}
 	w.inHand = nil
+	w.repeated = max(0, w.repeated-1)
 	w.makeRoom()
 	w.mu.Unlock()
 	if len(events) > 0 && w.o.OnAppend != nil {

@@ -19,7 +19,7 @@ import (
 // answers, again and again. Each key has one effect, and everybody who used it is told the same.
 func TestOneKeyHasOneEffectWhileConnectionsBreak(t *testing.T) {
 	t.Parallel()
-	const callers, keys = 50, 9
+	const callers, keys = 50, 24
 	b := setup(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -50,7 +50,11 @@ func TestOneKeyHasOneEffectWhileConnectionsBreak(t *testing.T) {
 				fault := []func(){p.Cut, p.Reset, p.Stall}[random.IntN(3)]
 				fault()
 				faults.Add(1)
-				<-time.After(time.Duration(random.IntN(60)) * time.Millisecond)
+				lasts := time.Duration(random.IntN(60)) * time.Millisecond
+				if faults.Load()%3 == 0 { // long enough for commands to be refused
+					lasts += refuseAfter
+				}
+				<-time.After(lasts)
 				p.Heal()
 			}
 		})
@@ -154,6 +158,9 @@ func TestARecordWhoseAnswerWasLostIsFound(t *testing.T) {
 				lose()
 				return decide(d)
 			}
+			w.mu.Lock()
+			w.states.unused.Add("key", unusedKey{position: w.head}) // as after a reading: it is the record's answer that is lost
+			w.mu.Unlock()
 			call := submit(t, w, command)[0]
 			<-p.swallowed
 			var position int64

@@ -54,12 +54,12 @@ func (w *Writer) takeTurn(ctx context.Context, calls []*call) (*turn, error) {
 	for attempt := 0; ; {
 		t, complete, err := w.tryTurn(ctx, calls, attempt)
 		switch {
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case err == nil && complete:
+		case err == nil && complete: // whatever has ended meanwhile: a turn has to be ended as well
 			w.setDown(nil)
 			w.metrics.turns.Inc()
 			return t, nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
 		case err == nil:
 			continue
 		}
@@ -67,9 +67,11 @@ func (w *Writer) takeTurn(ctx context.Context, calls []*call) (*turn, error) {
 		since := time.Since(began)
 		w.troubled(&batch{}, since, err)
 		if since >= answerAfter {
+			w.mu.Lock()
 			for _, c := range calls {
 				c.fail(fmt.Errorf("%w: %w", es.ErrUnavailable, errSilent))
 			}
+			w.mu.Unlock()
 		}
 		if err := pause(ctx, attempt); err != nil {
 			return nil, err

@@ -65,7 +65,9 @@ type Writer struct {
 	states    *states     // as of head
 	snapshots map[string]snapshot
 	head      int64
-	down      error // why commands are refused at once; nil while all is well
+	repeated  int    // for how many batches keys are looked up before they are decided
+	answers   uint64 // how often the database has answered the committer
+	down      error  // why commands are refused at once; nil while all is well
 	stopped   bool
 
 	readySignal    chan struct{}
@@ -91,7 +93,9 @@ type call struct {
 	next     int // the first command without an outcome
 	alone    bool
 	read     bool // something has been read for it
-	done     chan struct{}
+	// keysFirst says that its idempotency keys have to be looked up before it is decided (again).
+	keysFirst bool
+	done      chan struct{}
 }
 
 // NewWriter returns a writer that appends to the log.
@@ -186,6 +190,10 @@ func (w *Writer) enqueue(c *call) error {
 	return nil
 }
 
+// repeatedFor is for how many batches, after one that was refused because a key had been used, keys are looked up beforehand. While clients repeat
+// what they asked another process, a lookup costs less than a lost round.
+const repeatedFor = 64
+
 // dispatch sends the call where it has to go next: to the loader for what is missing (streams that the last
 // run asked for, and whatever the commands name beforehand), or to be decided. w.mu is held.
 func (w *Writer) dispatch(c *call, missing []string) {
@@ -203,7 +211,7 @@ func (w *Writer) dispatch(c *call, missing []string) {
 				need.addStream(s)
 			}
 		}
-		if id := command.Idempotency; id != nil && !w.states.knowsKey(string(id.Key)) {
+		if id := command.Idempotency; id != nil && (c.keysFirst || w.repeated > 0) && !w.states.knowsKey(string(id.Key)) {
 			need.addKey(string(id.Key))
 		}
 	}
@@ -282,18 +290,20 @@ func (w *Writer) Down() error {
 }
 
 // setDown refuses what is waiting and what comes until err is nil again.
-func (w *Writer) setDown(err error) { w.setDownUnless(err, new(bool)) }
+func (w *Writer) setDown(err error) { w.setDownUnless(err, func() bool { return false }) }
 
-// setDownUnless is setDown, but does nothing once over is set, which w.mu guards.
-func (w *Writer) setDownUnless(err error, over *bool) {
+// setDownUnless is setDown, but does nothing if over, which is asked with w.mu held, says so.
+func (w *Writer) setDownUnless(err error, over func() bool) {
 	w.mu.Lock()
-	if *over {
+	if over() {
 		w.mu.Unlock()
 		return
 	}
 	w.down = err
 	var left []*call
-	if err != nil {
+	if err == nil {
+		w.answers++
+	} else {
 		left = append(w.ready, w.loading.calls...)
 		w.ready, w.loading = nil, loadRequest{}
 	}
@@ -303,7 +313,7 @@ func (w *Writer) setDownUnless(err error, over *bool) {
 	}
 }
 
-// fail ends the call unless it has ended: its commands without an outcome get the error.
+// fail ends the call unless it has ended: its commands without an outcome get the error. Writer.mu is held while it is in hand.
 func (c *call) fail(err error) {
 	if c.next == len(c.commands) {
 		return

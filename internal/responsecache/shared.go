@@ -30,7 +30,11 @@ func decode(value []byte) *entry {
 	if !ok || json.Unmarshal(text, &h) != nil || h.Began.IsZero() {
 		return nil
 	}
-	return newEntry(body, h.Reading, h.Began)
+	began := h.Began
+	if now := time.Now(); began.After(now) { // by another machine's clock
+		began = now
+	}
+	return newEntry(body, h.Reading, began)
 }
 
 // fetch returns the entry that another process has left, nil for none. Whether it is good is judged by what this one knows.

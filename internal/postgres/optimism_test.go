@@ -1,0 +1,65 @@
+package postgres
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/uuid"
+)
+
+// A key that is new, as nearly all are, costs no reading. One that a rival has used costs a round, and from then on, for a while, keys are
+// looked up beforehand.
+func TestANewKeyIsNotLookedUp(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w, rival := b.writer(t, b.pool), b.writer(t, connect(t, b.env.DatabaseURL))
+	want := execute(t, rival, withKey(putUnits("b", 1), "used", "request"))
+	execute(t, w, putUnits("a", 10))
+	for range 2 * crowdedFor { // it knows the rival's events, and takes no turns any more
+		execute(t, w, putUnits("a", 1))
+	}
+	readings := func() uint64 {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.loads
+	}
+	before := readings()
+	execute(t, w, withKey(takeUnits(1, "a"), "new", "request"))
+	if n := readings() - before; n != 0 {
+		t.Errorf("a new key cost %d readings, want none", n)
+	}
+	again := execute(t, w, withKey(takeUnits(1, "a"), "used", "request"))
+	if !again.Replayed || again.Position != want.Position {
+		t.Errorf("the repetition of what the rival did at %d ended with %+v", want.Position, again)
+	}
+	before = readings()
+	if execute(t, w, withKey(takeUnits(1, "a"), "newer", "request")); readings() == before {
+		t.Error("a key was not looked up though one has just been repeated")
+	}
+	if n := b.units(t, "a"); n != 10+2*crowdedFor-2 {
+		t.Errorf("%d units, want %d", n, 10+2*crowdedFor-2)
+	}
+}
+
+// What another server has behind the head is not taken for what follows, if it lacks the event at the head.
+func TestEventsBehindAnotherHeadAreNotFollowed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w := b.writer(t, b.pool)
+	execute(t, w, putUnits("a", 1))
+	head := execute(t, w, putUnits("a", 1)).Position
+	const table = `events_0000000000000000001`
+	for _, statement := range []string{`ALTER TABLE %s DISABLE TRIGGER append_only`, `UPDATE %s SET batch = gen_random_uuid() WHERE position = ` + fmt.Sprint(head)} {
+		if _, err := b.pool.Exec(t.Context(), fmt.Sprintf(statement, table)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	execute(t, b.writer(t, connect(t, b.env.DatabaseURL)), putUnits("b", 1))
+	if n, _, err := w.catchUpPage(t.Context(), uuid.Nil, 0); n != 0 || err != nil {
+		t.Errorf("%d events were followed, %v; want none", n, err)
+	}
+	execute(t, w, putUnits("b", 1)) // which starts anew
+	if n := b.units(t, "b"); n != 2 {
+		t.Errorf("%d units, want 2", n)
+	}
+}
