@@ -19,7 +19,7 @@ import (
 // answers, again and again. Each key has one effect, and everybody who used it is told the same.
 func TestOneKeyHasOneEffectWhileConnectionsBreak(t *testing.T) {
 	t.Parallel()
-	const callers, keys = 50, 24
+	const callers, keys = 50, 12
 	b := setup(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -51,8 +51,8 @@ func TestOneKeyHasOneEffectWhileConnectionsBreak(t *testing.T) {
 				fault()
 				faults.Add(1)
 				lasts := time.Duration(random.IntN(60)) * time.Millisecond
-				if faults.Load()%3 == 0 { // long enough for commands to be refused
-					lasts += refuseAfter
+				if faults.Load()%4 == 0 { // long enough for who waits to be told that the outcome is not known
+					lasts += answerAfter * 3 / 2
 				}
 				<-time.After(lasts)
 				p.Heal()
