@@ -114,7 +114,7 @@ func (p *postgresServer) configuration(port int) map[string]string {
 
 		// Tables that just grew from nothing are planned for as they are within seconds: until they are analysed, a page of a
 		// product list is read by going through all products. The checkpoints, rewritten all the time, stay small as well.
-		"autovacuum_naptime": "5s",
+		"autovacuum_naptime": "10s",
 
 		// A replica that stays away too long is built anew rather than fill the disk of the primary.
 		"max_wal_senders":        "10",
