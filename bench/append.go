@@ -50,7 +50,8 @@ func appendCold(ctx context.Context, l *lab) ([]Figure, error) {
 	})
 }
 
-// appendKeyed measures the same with an idempotency key for each command, which is looked up and recorded.
+// appendKeyed measures the same with an idempotency key for each command, which is recorded. Neither side looks a key up first: it is
+// new, and would be refused by its primary key if it were not.
 func appendKeyed(ctx context.Context, l *lab) ([]Figure, error) {
 	s, err := l.appendOn(ctx)
 	if err != nil {

@@ -53,10 +53,6 @@ func (s *appendServer) appendPlainly(ctx context.Context, stream string) error {
 // appendKeyed is the same with the idempotency key in the same transaction: its primary key refuses a second use.
 func (s *appendServer) appendKeyed(ctx context.Context, stream string, key *es.Idempotency) error {
 	return pgx.BeginFunc(ctx, s.plain, func(tx pgx.Tx) error {
-		var used bool
-		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM idempotency WHERE key = $1)`, key.Key).Scan(&used); err != nil {
-			return err
-		}
 		var version int64
 		if err := tx.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM events WHERE stream = $1`, stream).Scan(&version); err != nil {
 			return err

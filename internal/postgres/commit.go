@@ -165,11 +165,7 @@ func (w *Writer) join(calls []*call) []*call {
 // everything answers: the next one is a turn. The only errors are those that end the writer.
 func (w *Writer) commit(ctx context.Context, calls []*call) error {
 	stopping := func(doubt error) error {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		for _, c := range calls {
-			c.fail(fmt.Errorf("%w: the process is stopping", doubt))
-		}
+		w.failAll(calls, fmt.Errorf("%w: the process is stopping", doubt))
 		return ctx.Err()
 	}
 	var before *batch
@@ -206,9 +202,7 @@ func (w *Writer) commit(ctx context.Context, calls []*call) error {
 			w.requeueAlone(calls)
 			return nil
 		case errors.Is(err, errRefusedRows):
-			w.mu.Lock()
-			calls[0].fail(err)
-			w.mu.Unlock()
+			w.failAll(calls, err)
 			return nil
 		case ctx.Err() != nil:
 			return stopping(fmt.Errorf("%w: %w", es.ErrUnavailable, es.ErrOutcomeUnknown))

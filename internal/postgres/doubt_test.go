@@ -3,10 +3,12 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -209,4 +211,27 @@ func TestASilentServerIsNoticed(t *testing.T) {
 	p.cut()
 	<-done
 	await(t, "the writer to take commands again", func() bool { return w.Down() == nil })
+}
+
+// What another server has behind the head is not taken for what follows, if it lacks the event at the head.
+func TestEventsBehindAnotherHeadAreNotFollowed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w := b.writer(t, b.pool)
+	execute(t, w, putUnits("a", 1))
+	head := execute(t, w, putUnits("a", 1)).Position
+	const table = `events_0000000000000000001`
+	for _, statement := range []string{`ALTER TABLE %s DISABLE TRIGGER append_only`, `UPDATE %s SET batch = gen_random_uuid() WHERE position = ` + fmt.Sprint(head)} {
+		if _, err := b.pool.Exec(t.Context(), fmt.Sprintf(statement, table)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	execute(t, b.writer(t, connect(t, b.env.DatabaseURL)), putUnits("b", 1))
+	if n, _, err := w.catchUpPage(t.Context(), uuid.Nil, 0); n != 0 || err != nil {
+		t.Errorf("%d events were followed, %v; want none", n, err)
+	}
+	execute(t, w, putUnits("b", 1)) // which starts anew
+	if n := b.units(t, "b"); n != 2 {
+		t.Errorf("%d units, want 2", n)
+	}
 }

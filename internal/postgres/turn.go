@@ -67,11 +67,7 @@ func (w *Writer) takeTurn(ctx context.Context, calls []*call) (*turn, error) {
 		since := time.Since(began)
 		w.troubled(&batch{}, since, err)
 		if since >= answerAfter {
-			w.mu.Lock()
-			for _, c := range calls {
-				c.fail(fmt.Errorf("%w: %w", es.ErrUnavailable, errSilent))
-			}
-			w.mu.Unlock()
+			w.failAll(calls, fmt.Errorf("%w: %w", es.ErrUnavailable, errSilent))
 		}
 		if err := pause(ctx, attempt); err != nil {
 			return nil, err

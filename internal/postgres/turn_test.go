@@ -74,7 +74,7 @@ func TestProcessesShareAStreamFairly(t *testing.T) {
 			t.Logf("%d and %d commands were done, decided %d and %d times at most", done[0].Load(), done[1].Load(), most[0].Load(), most[1].Load())
 			sum := done[0].Load() + done[1].Load()
 			for i := range done {
-				// The callers are equal if their commands are. With a key each is looked up first, and its process has less; a refusal that is decided on a
+				// The callers are equal if their commands are. With a key each is recorded as well, and its process has less; a refusal that is decided on a
 				// state that has not changed costs its process nothing, and it may have more.
 				if share := float64(done[i].Load()) / float64(sum); share < map[string]float64{"done": 0.35, "keyed": 0.2, "refused": 0.1}[name] {
 					t.Errorf("process %d got %.0f %% of the commands", i, 100*share)

@@ -65,7 +65,7 @@ type Writer struct {
 	states    *states     // as of head
 	snapshots map[string]snapshot
 	head      int64
-	repeated  int    // for how many batches keys are looked up before they are decided
+	repeated  int    // for how many more batches commands' keys are looked up before they are decided
 	answers   uint64 // how often the database has answered the committer
 	down      error  // why commands are refused at once; nil while all is well
 	stopped   bool
@@ -310,6 +310,15 @@ func (w *Writer) setDownUnless(err error, over func() bool) {
 	w.mu.Unlock()
 	for _, c := range left {
 		c.fail(fmt.Errorf("%w: %w", es.ErrUnavailable, err))
+	}
+}
+
+// failAll fails calls that are in hand.
+func (w *Writer) failAll(calls []*call, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range calls {
+		c.fail(err)
 	}
 }
 

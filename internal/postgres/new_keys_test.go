@@ -1,11 +1,6 @@
 package postgres
 
-import (
-	"fmt"
-	"testing"
-
-	"github.com/google/uuid"
-)
+import "testing"
 
 // A key that is new, as nearly all are, costs no reading. One that a rival has used costs a round, and from then on, for a while, keys are
 // looked up beforehand.
@@ -38,28 +33,5 @@ func TestANewKeyIsNotLookedUp(t *testing.T) {
 	}
 	if n := b.units(t, "a"); n != 10+2*crowdedFor-2 {
 		t.Errorf("%d units, want %d", n, 10+2*crowdedFor-2)
-	}
-}
-
-// What another server has behind the head is not taken for what follows, if it lacks the event at the head.
-func TestEventsBehindAnotherHeadAreNotFollowed(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	w := b.writer(t, b.pool)
-	execute(t, w, putUnits("a", 1))
-	head := execute(t, w, putUnits("a", 1)).Position
-	const table = `events_0000000000000000001`
-	for _, statement := range []string{`ALTER TABLE %s DISABLE TRIGGER append_only`, `UPDATE %s SET batch = gen_random_uuid() WHERE position = ` + fmt.Sprint(head)} {
-		if _, err := b.pool.Exec(t.Context(), fmt.Sprintf(statement, table)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	execute(t, b.writer(t, connect(t, b.env.DatabaseURL)), putUnits("b", 1))
-	if n, _, err := w.catchUpPage(t.Context(), uuid.Nil, 0); n != 0 || err != nil {
-		t.Errorf("%d events were followed, %v; want none", n, err)
-	}
-	execute(t, w, putUnits("b", 1)) // which starts anew
-	if n := b.units(t, "b"); n != 2 {
-		t.Errorf("%d units, want 2", n)
 	}
 }
