@@ -151,8 +151,10 @@ func (c *client) inRedis(ctx context.Context, skus []string) (map[string]int, er
 // looking takes little time.
 func (c *client) onReplica(ctx context.Context) (looking, error) {
 	var table string
-	err := c.models.Query(ctx, projector.Need{Projections: []string{stock.Name}}, func(ctx context.Context, s *projector.Snapshot) error {
-		return s.QueryRow(ctx, `SELECT tableoid::regclass::text FROM stock.levels LIMIT 1`).Scan(&table)
+	sql := `SELECT tableoid::regclass::text FROM stock.levels LIMIT 1`
+	err := c.models.Query(ctx, projector.Need{Projections: []string{stock.Name}}, sql, nil, func(rows pgx.Rows) (err error) {
+		table, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
+		return err
 	})
 	if err != nil {
 		return nil, err

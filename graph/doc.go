@@ -15,3 +15,5 @@
 package graph
 
 //go:generate go tool gqlgen generate
+//go:generate gofmt -w -r "graphql.MarshalSliceConcurrently(a, b, 1, false, c) -> marshalList(a, b, c)" generated
+//go:generate gofmt -w -r "graphql.DeferredGroup{Defers: a, Path: graphql.GetPath(b), FieldSet: c, Context: b} -> deferredGroup(b, a, c)" generated

@@ -74,12 +74,8 @@ type Seller struct {
 // Top returns the n SKUs of which most units were ordered, the most first.
 func (m *Model) Top(ctx context.Context, n int) (top []Seller, err error) {
 	need := projector.Need{Projections: []string{Name}}
-	err = m.models.Query(ctx, need, func(ctx context.Context, s *projector.Snapshot) error {
-		rows, err := s.Query(ctx, `SELECT sku, sum(units)::bigint AS units FROM bestsellers.ordered
-			GROUP BY sku ORDER BY units DESC, sku LIMIT $1`, n)
-		if err != nil {
-			return err
-		}
+	sql := `SELECT sku, sum(units)::bigint AS units FROM bestsellers.ordered GROUP BY sku ORDER BY units DESC, sku LIMIT $1`
+	err = m.models.Query(ctx, need, sql, []any{n}, func(rows pgx.Rows) (err error) {
 		top, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Seller])
 		return err
 	})

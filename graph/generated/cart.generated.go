@@ -1565,12 +1565,11 @@ func (ec *executionContext) _Cart(ctx context.Context, sel ast.SelectionSet, obj
 
 	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
 
-	ec.ProcessDeferredGroup(graphql.DeferredGroup{
-		Defers:   deferLabelToView,
-		Path:     graphql.GetPath(ctx),
-		FieldSet: deferredFieldSet,
-		Context:  ctx,
-	})
+	ec.ProcessDeferredGroup(deferredGroup(
+
+		ctx, deferLabelToView,
+
+		deferredFieldSet))
 
 	return out
 }
@@ -1623,12 +1622,11 @@ func (ec *executionContext) _CartLine(ctx context.Context, sel ast.SelectionSet,
 
 	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
 
-	ec.ProcessDeferredGroup(graphql.DeferredGroup{
-		Defers:   deferLabelToView,
-		Path:     graphql.GetPath(ctx),
-		FieldSet: deferredFieldSet,
-		Context:  ctx,
-	})
+	ec.ProcessDeferredGroup(deferredGroup(
+
+		ctx, deferLabelToView,
+
+		deferredFieldSet))
 
 	return out
 }
@@ -1671,12 +1669,11 @@ func (ec *executionContext) _CartPayload(ctx context.Context, sel ast.SelectionS
 
 	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
 
-	ec.ProcessDeferredGroup(graphql.DeferredGroup{
-		Defers:   deferLabelToView,
-		Path:     graphql.GetPath(ctx),
-		FieldSet: deferredFieldSet,
-		Context:  ctx,
-	})
+	ec.ProcessDeferredGroup(deferredGroup(
+
+		ctx, deferLabelToView,
+
+		deferredFieldSet))
 
 	return out
 }
@@ -1803,12 +1800,11 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 
 	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
 
-	ec.ProcessDeferredGroup(graphql.DeferredGroup{
-		Defers:   deferLabelToView,
-		Path:     graphql.GetPath(ctx),
-		FieldSet: deferredFieldSet,
-		Context:  ctx,
-	})
+	ec.ProcessDeferredGroup(deferredGroup(
+
+		ctx, deferLabelToView,
+
+		deferredFieldSet))
 
 	return out
 }
@@ -1818,7 +1814,7 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 // region    ***************************** type.gotpl *****************************
 
 func (ec *executionContext) marshalNCartLine2ᚕᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐCartLineᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.CartLine) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 1, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalList(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNCartLine2ᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐCartLine(ctx, sel, v[i])

@@ -986,12 +986,11 @@ func (ec *executionContext) _Product(ctx context.Context, sel ast.SelectionSet, 
 
 	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
 
-	ec.ProcessDeferredGroup(graphql.DeferredGroup{
-		Defers:   deferLabelToView,
-		Path:     graphql.GetPath(ctx),
-		FieldSet: deferredFieldSet,
-		Context:  ctx,
-	})
+	ec.ProcessDeferredGroup(deferredGroup(
+
+		ctx, deferLabelToView,
+
+		deferredFieldSet))
 
 	return out
 }
@@ -1072,12 +1071,11 @@ func (ec *executionContext) _ProductConnection(ctx context.Context, sel ast.Sele
 
 	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
 
-	ec.ProcessDeferredGroup(graphql.DeferredGroup{
-		Defers:   deferLabelToView,
-		Path:     graphql.GetPath(ctx),
-		FieldSet: deferredFieldSet,
-		Context:  ctx,
-	})
+	ec.ProcessDeferredGroup(deferredGroup(
+
+		ctx, deferLabelToView,
+
+		deferredFieldSet))
 
 	return out
 }
@@ -1115,12 +1113,11 @@ func (ec *executionContext) _ProductEdge(ctx context.Context, sel ast.SelectionS
 
 	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
 
-	ec.ProcessDeferredGroup(graphql.DeferredGroup{
-		Defers:   deferLabelToView,
-		Path:     graphql.GetPath(ctx),
-		FieldSet: deferredFieldSet,
-		Context:  ctx,
-	})
+	ec.ProcessDeferredGroup(deferredGroup(
+
+		ctx, deferLabelToView,
+
+		deferredFieldSet))
 
 	return out
 }
@@ -1163,12 +1160,11 @@ func (ec *executionContext) _ProductPayload(ctx context.Context, sel ast.Selecti
 
 	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
 
-	ec.ProcessDeferredGroup(graphql.DeferredGroup{
-		Defers:   deferLabelToView,
-		Path:     graphql.GetPath(ctx),
-		FieldSet: deferredFieldSet,
-		Context:  ctx,
-	})
+	ec.ProcessDeferredGroup(deferredGroup(
+
+		ctx, deferLabelToView,
+
+		deferredFieldSet))
 
 	return out
 }
@@ -1259,12 +1255,11 @@ func (ec *executionContext) _Variant(ctx context.Context, sel ast.SelectionSet, 
 
 	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
 
-	ec.ProcessDeferredGroup(graphql.DeferredGroup{
-		Defers:   deferLabelToView,
-		Path:     graphql.GetPath(ctx),
-		FieldSet: deferredFieldSet,
-		Context:  ctx,
-	})
+	ec.ProcessDeferredGroup(deferredGroup(
+
+		ctx, deferLabelToView,
+
+		deferredFieldSet))
 
 	return out
 }
@@ -1274,7 +1269,7 @@ func (ec *executionContext) _Variant(ctx context.Context, sel ast.SelectionSet, 
 // region    ***************************** type.gotpl *****************************
 
 func (ec *executionContext) marshalNProduct2ᚕᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐProductᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Product) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 1, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalList(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNProduct2ᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐProduct(ctx, sel, v[i])
@@ -1305,7 +1300,7 @@ func (ec *executionContext) unmarshalNProductCreateInput2githubᚗcomᚋmillrace
 }
 
 func (ec *executionContext) marshalNProductEdge2ᚕᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐProductEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.ProductEdge) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 1, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalList(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNProductEdge2ᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐProductEdge(ctx, sel, v[i])
@@ -1353,7 +1348,7 @@ func (ec *executionContext) unmarshalNProductUpdateInput2githubᚗcomᚋmillrace
 }
 
 func (ec *executionContext) marshalNVariant2ᚕᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐVariantᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Variant) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 1, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalList(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNVariant2ᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐVariant(ctx, sel, v[i])

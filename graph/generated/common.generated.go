@@ -1124,12 +1124,11 @@ func (ec *executionContext) _Money(ctx context.Context, sel ast.SelectionSet, ob
 
 	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
 
-	ec.ProcessDeferredGroup(graphql.DeferredGroup{
-		Defers:   deferLabelToView,
-		Path:     graphql.GetPath(ctx),
-		FieldSet: deferredFieldSet,
-		Context:  ctx,
-	})
+	ec.ProcessDeferredGroup(deferredGroup(
+
+		ctx, deferLabelToView,
+
+		deferredFieldSet))
 
 	return out
 }
@@ -1177,12 +1176,11 @@ func (ec *executionContext) _PageInfo(ctx context.Context, sel ast.SelectionSet,
 
 	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
 
-	ec.ProcessDeferredGroup(graphql.DeferredGroup{
-		Defers:   deferLabelToView,
-		Path:     graphql.GetPath(ctx),
-		FieldSet: deferredFieldSet,
-		Context:  ctx,
-	})
+	ec.ProcessDeferredGroup(deferredGroup(
+
+		ctx, deferLabelToView,
+
+		deferredFieldSet))
 
 	return out
 }
@@ -1452,12 +1450,11 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 
 	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
 
-	ec.ProcessDeferredGroup(graphql.DeferredGroup{
-		Defers:   deferLabelToView,
-		Path:     graphql.GetPath(ctx),
-		FieldSet: deferredFieldSet,
-		Context:  ctx,
-	})
+	ec.ProcessDeferredGroup(deferredGroup(
+
+		ctx, deferLabelToView,
+
+		deferredFieldSet))
 
 	return out
 }
@@ -1500,12 +1497,11 @@ func (ec *executionContext) _UserError(ctx context.Context, sel ast.SelectionSet
 
 	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
 
-	ec.ProcessDeferredGroup(graphql.DeferredGroup{
-		Defers:   deferLabelToView,
-		Path:     graphql.GetPath(ctx),
-		FieldSet: deferredFieldSet,
-		Context:  ctx,
-	})
+	ec.ProcessDeferredGroup(deferredGroup(
+
+		ctx, deferLabelToView,
+
+		deferredFieldSet))
 
 	return out
 }
@@ -1581,7 +1577,7 @@ func (ec *executionContext) marshalNPosition2int64(ctx context.Context, sel ast.
 }
 
 func (ec *executionContext) marshalNUserError2ᚕᚖgithubᚗcomᚋmillraceᚋmillraceᚋdomainᚋruleᚐErrorᚄ(ctx context.Context, sel ast.SelectionSet, v []*rule.Error) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 1, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalList(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNUserError2ᚖgithubᚗcomᚋmillraceᚋmillraceᚋdomainᚋruleᚐError(ctx, sel, v[i])
@@ -1670,7 +1666,7 @@ func (ec *executionContext) marshalONode2ᚕgithubᚗcomᚋmillraceᚋmillrace�
 	if v == nil {
 		return graphql.Null
 	}
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 1, false, func(ctx context.Context, i int) graphql.Marshaler {
+	ret := marshalList(ctx, len(v), func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalONode2githubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐNode(ctx, sel, v[i])

@@ -264,12 +264,11 @@ func (ec *executionContext) _StockPayload(ctx context.Context, sel ast.Selection
 
 	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
 
-	ec.ProcessDeferredGroup(graphql.DeferredGroup{
-		Defers:   deferLabelToView,
-		Path:     graphql.GetPath(ctx),
-		FieldSet: deferredFieldSet,
-		Context:  ctx,
-	})
+	ec.ProcessDeferredGroup(deferredGroup(
+
+		ctx, deferLabelToView,
+
+		deferredFieldSet))
 
 	return out
 }

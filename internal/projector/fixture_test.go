@@ -357,11 +357,9 @@ func (f *fixture) fill(n, streams int) int64 {
 // row reads a stream's row at a position.
 func (f *fixture) row(m *projector.Models, position int64, stream string) (t tally, err error) {
 	ctx := es.WithPosition(f.t.Context(), position)
-	err = m.Query(ctx, projector.Need{Projections: []string{"tally"}, Streams: []string{stream}}, func(ctx context.Context, s *projector.Snapshot) error {
-		err := s.QueryRow(ctx, `SELECT count, sum, last FROM tally.streams WHERE stream = $1`, stream).Scan(&t.Count, &t.Sum, &t.Last)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return nil
-		}
+	sql := `SELECT count, sum, last FROM tally.streams WHERE stream = $1`
+	err = m.Query(ctx, projector.Need{Projections: []string{"tally"}, Streams: []string{stream}}, sql, []any{stream}, func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, []any{&t.Count, &t.Sum, &t.Last}, func() error { return nil })
 		return err
 	})
 	return t, err
@@ -371,15 +369,11 @@ func (f *fixture) row(m *projector.Models, position int64, stream string) (t tal
 func (f *fixture) rows(m *projector.Models, position int64) (map[string]tally, error) {
 	found := make(map[string]tally)
 	ctx := es.WithPosition(f.t.Context(), position)
-	err := m.Query(ctx, projector.Need{Projections: []string{"tally"}}, func(ctx context.Context, s *projector.Snapshot) error {
+	err := m.Query(ctx, projector.Need{Projections: []string{"tally"}}, `SELECT stream, count, sum, last FROM tally.streams`, nil, func(rows pgx.Rows) error {
 		clear(found)
-		rows, err := s.Query(ctx, `SELECT stream, count, sum, last FROM tally.streams`)
-		if err != nil {
-			return err
-		}
 		var stream string
 		var t tally
-		_, err = pgx.ForEachRow(rows, []any{&stream, &t.Count, &t.Sum, &t.Last}, func() error {
+		_, err := pgx.ForEachRow(rows, []any{&stream, &t.Count, &t.Sum, &t.Last}, func() error {
 			found[stream] = t
 			return nil
 		})

@@ -176,7 +176,7 @@ func TestWaitsAreBoundedAndCounted(t *testing.T) {
 			if took := time.Since(began); i == 0 && (took < wait/8 || took > wait*3/4) {
 				t.Errorf("%s: Redis took %v of %v", reason, took, wait)
 			}
-			err = m.Query(ctx, projector.Need{Projections: []string{"tally"}, Streams: []string{"tally-3"}}, nil)
+			err = m.Query(ctx, projector.Need{Projections: []string{"tally"}, Streams: []string{"tally-3"}}, `SELECT 1`, nil, nil)
 			if !errors.Is(err, projector.ErrStale) {
 				t.Errorf("%s: %v, want ErrStale", reason, err)
 			}

@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/millrace/millrace/internal/es"
 )
@@ -23,35 +24,21 @@ type Need struct {
 	Streams []string
 }
 
-// Snapshot is one state of the models of a Need: checkpoints and rows of one moment.
-type Snapshot struct {
-	conn  *pgx.Conn
-	names *schemaNames
-}
-
-// Query runs a query that names tables as "<projection>.<table>".
-func (s *Snapshot) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	return s.conn.Query(ctx, s.names.rewrite(sql), args...)
-}
-
-// QueryRow is Query for at most one row; Scan returns pgx.ErrNoRows where there is none.
-func (s *Snapshot) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	return s.conn.QueryRow(ctx, s.names.rewrite(sql), args...)
-}
-
-// Query calls read with a snapshot, on a replica or, where none can answer, on the primary. The snapshot shows at
-// least what had been recorded up to the position of ctx ([es.WithPosition]). Query waits for that, bounded, and
-// returns an error wrapping [ErrStale] when it takes too long, and at once, as a [*ParkedError], when an operator has set
-// aside what is asked for. Read may be called again after it failed by a lost server
-// (it must not have effects of its own); its other errors are returned as they are.
-func (m *Models) Query(ctx context.Context, need Need, read func(ctx context.Context, s *Snapshot) error) error {
+// Query runs a statement that names tables as "<projection>.<table>", on a replica or, where none can answer, on the primary, and calls read with
+// its rows. They show the models of the Need as they were at one moment, with all at least that had been recorded up to the position of ctx
+// ([es.WithPosition]). Query waits for that, bounded, and returns an error wrapping [ErrStale] when it takes too long, and at once, as a
+// [*ParkedError], when an operator has set aside what is asked for. Read may be called again when a server was lost meanwhile (it must not have
+// effects of its own); its other errors are returned as they are.
+func (m *Models) Query(ctx context.Context, need Need, sql string, args []any, read func(pgx.Rows) error) error {
 	for _, name := range need.Projections {
 		if p := m.byName[name]; p == nil || p.Postgres == nil {
 			return fmt.Errorf("projector: there is no model %q in PostgreSQL", name)
 		}
 	}
 	now := time.Now()
-	q := &query{Models: m, need: need, read: read, began: now, position: es.PositionFrom(ctx), sources: sourcesFrom(ctx)}
+	q := &query{
+		Models: m, need: need, statement: statement{sql, args, read}, began: now, position: es.PositionFrom(ctx), sources: sourcesFrom(ctx),
+	}
 	if q.sources != nil {
 		if q.position = q.sources.wanted(); q.position > 0 {
 			err := q.until(ctx, q.sources.until)
@@ -59,7 +46,7 @@ func (m *Models) Query(ctx context.Context, need Need, read func(ctx context.Con
 				return err
 			}
 			q.sources.isLate()
-			q = &query{Models: m, need: need, read: read, began: time.Now(), sources: q.sources}
+			q = &query{Models: m, need: need, statement: q.statement, began: time.Now(), sources: q.sources}
 		}
 	}
 	err := q.until(ctx, m.deadline(ctx, now))
@@ -92,8 +79,8 @@ const primaryShare = 4
 // query is one call of Query.
 type query struct {
 	*Models
+	statement
 	need     Need
-	read     func(ctx context.Context, s *Snapshot) error
 	position int64
 	required requirement
 	began    time.Time
@@ -102,7 +89,13 @@ type query struct {
 	late     []string // projections that were not as far as needed in the last snapshot
 	unknown  int      // how often a table was not found
 	sources  *Sources // nil: nobody wants to know
-	parts    map[string]Part
+}
+
+// statement is what a query runs.
+type statement struct {
+	sql  string
+	args []any
+	read func(pgx.Rows) error
 }
 
 // Why a server, or all of them, cannot answer.
@@ -131,7 +124,7 @@ func (e *ParkedError) Error() string {
 // Unwrap returns ErrStale.
 func (e *ParkedError) Unwrap() error { return ErrStale }
 
-// errRead wraps an error of the caller's own.
+// errRead wraps an error of what was asked, or of the caller's own, for which no server can be blamed.
 type errRead struct{ err error }
 
 func (e *errRead) Error() string { return e.err.Error() }
@@ -248,8 +241,7 @@ func reasonOf(err error) string {
 	}
 }
 
-// attempt reads on one server, which its breaker has allowed, and tells the breaker whether the server has begun to answer: how long it
-// takes from then on depends on what was asked.
+// attempt reads on one server, which its breaker has allowed, and tells the breaker whether the server answers.
 func (q *query) attempt(ctx context.Context, s *server) error {
 	beginning, cancel := bounded(ctx, answerTimeout)
 	defer cancel()
@@ -259,51 +251,169 @@ func (q *query) attempt(ctx context.Context, s *server) error {
 		return err
 	}
 	defer conn.Release()
-	schemas, err := q.begin(beginning, conn)
+	reading, cancel := bounded(ctx, readTimeout)
+	defer cancel()
+	began := time.Now()
+	defer time.AfterFunc(within(ctx, answerTimeout), func() {
+		if !s.answeredSince(began) {
+			cancel()
+		}
+	}).Stop()
+	err = q.onConnection(reading, conn.Conn())
+	closed := conn.Conn().IsClosed()
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, closed && reading.Err() != nil && s.answeredSince(began):
 		s.breaker.Abandoned()
-	case conn.Conn().IsClosed(), serverAtFault(sqlState(err)):
+	case closed, serverAtFault(sqlState(err)):
 		s.breaker.Failed()
 	default:
-		s.breaker.Succeeded()
+		s.succeeded()
 	}
-	if err == nil {
-		q.waited = time.Since(q.began)
-		reading, cancel := bounded(ctx, readTimeout)
-		defer cancel()
-		err = q.read(reading, &Snapshot{conn: conn.Conn(), names: q.namesOf(schemas)})
-		switch state := sqlState(err); {
-		case err == nil:
-			if q.sources != nil {
-				for name, p := range q.parts {
-					q.sources.note(name, p, q.need.Streams)
-				}
-			}
-		case conn.Conn().IsClosed(), serverAtFault(state), reading.Err() != nil:
-		case state == undefinedTable || state == undefinedSchema:
-			q.unknown++ // the generation was dropped between resolving it and reading it
-			switch {
-			case q.unknown <= 3:
-				err = errBehind
-			case q.tablesLost(ctx):
-				err = &errRead{q.stale(errBuilding)} // workers build the model anew
-			default:
-				err = &errRead{err}
-			}
-		default:
-			err = &errRead{err}
-		}
+	if own, ok := errors.AsType[*errRead](err); ok && closed {
+		err = own.err // what came of the rows says nothing
 	}
-	if conn.Conn().IsClosed() {
+	if closed {
 		return err
 	}
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
-	defer cancel()
-	if _, endErr := conn.Exec(ending, "rollback"); err == nil && endErr != nil {
-		q.o.Logger.WarnContext(ctx, "read transaction not ended", "server", s.name, "error", endErr) // it has answered
+	if conn.Conn().PgConn().TxStatus() != idle {
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
+		defer cancel()
+		_, _ = conn.Exec(ending, "rollback") // the pool looks at what has become of the connection
 	}
-	return err
+	if state := sqlState(err); state != undefinedTable && state != undefinedSchema {
+		return err
+	}
+	q.unknown++ // the generation was dropped between resolving it and reading it
+	switch {
+	case q.unknown <= 3:
+		return errBehind
+	case q.tablesLost(ctx):
+		return &errRead{q.stale(errBuilding)} // workers build the model anew
+	default:
+		return &errRead{err}
+	}
+}
+
+// idle is what a server says of a connection without a transaction.
+const idle = 'I'
+
+// onConnection reads from the generations that are expected to be live, if others are from those, and first looks which they are where the last
+// reading came to nothing.
+func (q *query) onConnection(ctx context.Context, conn *pgx.Conn) error {
+	var schemas map[string]string
+	if len(q.late) == 0 && q.unknown == 0 {
+		schemas = q.expected(q.need.Projections)
+	}
+	for range 3 { // a look, a reading, and one more if a switch came between
+		live, err := q.exchange(ctx, conn, schemas)
+		if err != nil || live == nil {
+			return err
+		}
+		schemas = live
+	}
+	return errBehind
+}
+
+// exchange looks which generations are live and reads from the schemas, if there are any, in one snapshot and one round trip. It returns nil when it has
+// read, or the schemas of the live generations.
+func (q *query) exchange(ctx context.Context, conn *pgx.Conn, schemas map[string]string) (live map[string]string, err error) {
+	b := &pgx.Batch{}
+	b.Queue(beginSnapshot)
+	b.Queue(lookUp, q.lookedUp(q.need.Projections)...)
+	if schemas != nil {
+		b.Queue(q.namesOf(schemas).rewrite(q.sql), q.args...)
+	}
+	b.Queue(endSnapshot)
+	waited := time.Since(q.began)
+	results := conn.SendBatch(ctx, b)
+	live, err = q.take(results, schemas)
+	if closeErr := results.Close(); err == nil {
+		err = closeErr
+	}
+	if live == nil && err == nil {
+		q.waited = waited
+	}
+	if schemas == nil && sqlState(err) == undefinedTable {
+		err = errBuilding // a replica that has not heard of the control tables yet
+	}
+	return live, err
+}
+
+// take takes the answers of an exchange.
+func (q *query) take(results pgx.BatchResults, schemas map[string]string) (live map[string]string, err error) {
+	if _, err := results.Exec(); err != nil {
+		return nil, err
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return nil, err
+	}
+	found, err := collectSeen(rows)
+	if err != nil {
+		return nil, err
+	}
+	if live, err = q.judge(found); err != nil || !maps.Equal(live, schemas) {
+		return live, err
+	}
+	if rows, err = results.Query(); err != nil {
+		return nil, err
+	}
+	err = q.read(rows)
+	rows.Close()
+	if err == nil {
+		err = rows.Err()
+	}
+	if state := sqlState(err); err != nil && state != undefinedTable && state != undefinedSchema && !serverAtFault(state) {
+		return nil, &errRead{err}
+	}
+	if err == nil && q.sources != nil {
+		for name, g := range found {
+			q.sources.note(name, g.Part, q.need.Streams)
+		}
+	}
+	return nil, err
+}
+
+// judge returns the schemas of the live generations, or why they cannot be read.
+func (q *query) judge(found map[string]seen) (live map[string]string, err error) {
+	q.late = nil
+	live = make(map[string]string, len(found))
+	for name, g := range found {
+		live[name] = schemaName(name, g.Generation)
+		if len(q.need.Streams) == 1 {
+			if at := g.parkedAt(q.need.Streams[0]); at > 0 && at <= q.position {
+				q.late = append(q.late, name)
+				return nil, &ParkedError{Projection: name, Stream: q.need.Streams[0], Position: at}
+			}
+		}
+	}
+	stopped := false
+	for i, name := range q.required.projections {
+		g, ok := found[name]
+		if !ok {
+			continue
+		}
+		if partition := q.required.partitions[i]; g.positions[partition] < q.required.positions[i] {
+			stopped = stopped || g.failures[partition] > g.positions[partition]
+			if !slices.Contains(q.late, name) {
+				q.late = append(q.late, name)
+			}
+		}
+	}
+	for _, name := range q.need.Projections {
+		if _, ok := found[name]; !ok {
+			q.late = append(q.late, name)
+		}
+	}
+	switch {
+	case stopped && len(q.need.Streams) == 0:
+		return nil, q.stale(errStopped)
+	case len(found) < len(q.need.Projections):
+		return nil, errBuilding
+	case len(q.late) > 0:
+		return nil, errBehind
+	}
+	return live, nil
 }
 
 // tablesLost reports whether somebody has deleted tables of a generation that is read.
@@ -315,89 +425,4 @@ func (q *query) tablesLost(ctx context.Context) (lost bool) {
 		  AND EXISTS (SELECT FROM unnest(p.tables) AS t WHERE to_regclass(t) IS NULL))`,
 		q.need.Projections, q.versions(q.need.Projections)).Scan(&lost)
 	return err == nil && lost
-}
-
-const (
-	beginSnapshot = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
-	resolve       = `SELECT p.name, p.generation, false, false, 0, ''
-		FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
-		JOIN projections p ON p.name = needed.name AND p.version = needed.version AND p.status = 'live'
-		WHERE (p.log_id, p.log_epoch) = ($3::uuid, $4)`
-	// $5, $6 and $7 are a requirement; $8 is the stream of a read that asks for one alone, '' for others.
-	resolveAt = `SELECT p.name, p.generation, behind.some, behind.stopped, coalesce((SELECT min((c.held ->> $8::text)::bigint)
-		  FROM checkpoints c WHERE c.projection = p.name AND c.generation = p.generation AND c.store = 'postgres'
-		  AND c.partition = ANY ($6::smallint[])), 0), ` + heldStreams + `
-		FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
-		JOIN projections p ON p.name = needed.name AND p.version = needed.version AND p.status = 'live'
-		CROSS JOIN LATERAL (
-		  SELECT count(*) > 0 AS some, count(f.partition) > 0 AS stopped
-		  FROM unnest($5::text[], $6::smallint[], $7::bigint[]) AS wanted(name, partition, position)
-		  LEFT JOIN checkpoints c ON c.projection = p.name AND c.generation = p.generation AND c.store = 'postgres'
-		    AND c.partition = wanted.partition
-		  LEFT JOIN projection_failures f ON f.projection = p.name AND f.generation = p.generation AND f.store = 'postgres'
-		    AND f.partition = wanted.partition AND f.position > coalesce(c.position, 0)
-		  WHERE wanted.name = p.name AND (c.position IS NULL OR c.position < wanted.position)
-		) AS behind
-		WHERE (p.log_id, p.log_epoch) = ($3::uuid, $4)`
-)
-
-// begin opens the snapshot and finds the schemas in it, in one round trip.
-func (q *query) begin(ctx context.Context, conn *pgxpool.Conn) (map[string]string, error) {
-	schemas := make(map[string]string, len(q.need.Projections))
-	stopped := false
-	var parked *ParkedError
-	q.late, q.parts = nil, make(map[string]Part, len(q.need.Projections))
-	b := &pgx.Batch{}
-	b.Queue(beginSnapshot)
-	args := []any{q.need.Projections, q.versions(q.need.Projections), q.o.Info.ID, q.o.Info.Epoch}
-	sql := resolve
-	if !q.required.empty() {
-		sql = resolveAt
-		stream := ""
-		if len(q.need.Streams) == 1 {
-			stream = q.need.Streams[0]
-		}
-		args = append(args, q.required.projections, q.required.partitions, q.required.positions, stream)
-	}
-	b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
-		var name, heldNow string
-		var number int
-		var isBehind, isStopped bool
-		var parkedAt int64
-		_, err := pgx.ForEachRow(rows, []any{&name, &number, &isBehind, &isStopped, &parkedAt, &heldNow}, func() error {
-			if parkedAt > 0 && parkedAt <= q.position {
-				parked = &ParkedError{Projection: name, Stream: q.need.Streams[0], Position: parkedAt}
-				isBehind = true
-			}
-			schemas[name], q.parts[name] = schemaName(name, number), Part{Generation: number, Held: heldNow}
-			stopped = stopped || isStopped
-			if isBehind {
-				q.late = append(q.late, name)
-			}
-			return nil
-		})
-		return err
-	})
-	if err := conn.SendBatch(ctx, b).Close(); err != nil {
-		if sqlState(err) == undefinedTable { // a replica that has not heard of the control tables yet
-			return nil, errBuilding
-		}
-		return nil, err
-	}
-	for _, name := range q.need.Projections {
-		if _, live := schemas[name]; !live {
-			q.late = append(q.late, name)
-		}
-	}
-	switch {
-	case parked != nil:
-		return nil, parked
-	case stopped && len(q.need.Streams) == 0:
-		return nil, q.stale(errStopped)
-	case len(schemas) < len(q.need.Projections):
-		return nil, errBuilding
-	case len(q.late) > 0:
-		return nil, errBehind
-	}
-	return schemas, nil
 }

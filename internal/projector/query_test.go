@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/millrace/millrace/internal/es"
 	"github.com/millrace/millrace/internal/projector"
 )
@@ -75,26 +77,26 @@ func TestMistakesInQueries(t *testing.T) {
 	f.fill(10, 10)
 	f.expect(m)
 	own := errors.New("the caller's own")
+	one := `SELECT 1 FROM tally.streams`
+	nothing := func(pgx.Rows) error { return nil }
 	need := projector.Need{Projections: []string{"tally"}}
-	if err := m.Query(t.Context(), need, func(context.Context, *projector.Snapshot) error { return own }); !errors.Is(err, own) {
+	if err := m.Query(t.Context(), need, one, nil, func(pgx.Rows) error { return own }); !errors.Is(err, own) {
 		t.Errorf("got %v", err)
 	}
-	if err := m.Query(t.Context(), projector.Need{Projections: []string{"nothing"}}, nil); err == nil || err.Error() != `projector: there is no model "nothing" in PostgreSQL` {
+	if err := m.Query(t.Context(), projector.Need{Projections: []string{"nothing"}}, one, nil, nil); err == nil || err.Error() != `projector: there is no model "nothing" in PostgreSQL` {
 		t.Errorf("got %v", err)
 	}
 	if _, err := m.Documents(t.Context(), "nothing", nil); err == nil || err.Error() != `projector: there is no model "nothing" in Redis` {
 		t.Errorf("got %v", err)
 	}
 	began := time.Now()
-	err := m.Query(t.Context(), need, func(ctx context.Context, s *projector.Snapshot) error {
-		return s.QueryRow(ctx, `SELECT 1 FROM tally.nothing`).Scan(new(int))
-	})
+	err := m.Query(t.Context(), need, `SELECT 1 FROM tally.nothing`, nil, nothing)
 	if err == nil || errors.Is(err, projector.ErrStale) || time.Since(began) > time.Second {
 		t.Errorf("an unknown table: %v after %v", err, time.Since(began))
 	}
 	ctx, cancel := context.WithCancel(es.WithPosition(t.Context(), 1_000_000))
 	cancel()
-	if err := m.Query(ctx, need, func(context.Context, *projector.Snapshot) error { return nil }); !errors.Is(err, context.Canceled) {
+	if err := m.Query(ctx, need, one, nil, nothing); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// answerTimeout bounds how long a server may take to begin an answer before the next one is asked.
+	// answerTimeout bounds how long a server may be silent before the next one is asked.
 	answerTimeout = time.Second
 	// readTimeout bounds all of an answer.
 	readTimeout = 5 * time.Second
@@ -24,10 +24,15 @@ const (
 // bounded returns the context of one attempt: it lasts as long as is said, and no longer than half of what is left of ctx, so that
 // another server can be asked after it.
 func bounded(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, within(ctx, most))
+}
+
+// within returns how long that is.
+func within(ctx context.Context, most time.Duration) time.Duration {
 	if deadline, ok := ctx.Deadline(); ok {
-		most = min(most, time.Until(deadline)/2)
+		return min(most, time.Until(deadline)/2)
 	}
-	return context.WithTimeout(ctx, most)
+	return most
 }
 
 // server is a PostgreSQL that can answer reads.
@@ -36,6 +41,9 @@ type server struct {
 	name    string
 	breaker *breaker.Breaker
 	lagging atomic.Bool // it answers, but with the past
+	// answered is when it answered last, Unix nanoseconds. How long an answer takes depends on what was asked; a server that has not answered anybody
+	// meanwhile, this process's own questions of every half second included, is silent.
+	answered atomic.Int64
 }
 
 func (m *Models) newServer(name string, pool *pgxpool.Pool) *server {
@@ -58,13 +66,20 @@ func (s *server) ended(ctx context.Context, err error) {
 	state := sqlState(err)
 	switch {
 	case err == nil, state != "" && !serverAtFault(state):
-		s.breaker.Succeeded()
+		s.succeeded()
 	case ctx.Err() != nil, s.busy():
 		s.breaker.Abandoned()
 	default:
 		s.breaker.Failed()
 	}
 }
+
+func (s *server) succeeded() {
+	s.answered.Store(time.Now().UnixNano())
+	s.breaker.Succeeded()
+}
+
+func (s *server) answeredSince(t time.Time) bool { return s.answered.Load() >= t.UnixNano() }
 
 // busy reports whether all connections to a server are in use: that one of them was waited for in vain says nothing about the server.
 func (s *server) busy() bool {

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/millrace/millrace/internal/es"
 )
 
@@ -149,31 +147,39 @@ func (m *Models) Wants(projection, eventType string) bool {
 	return f != nil && f.wants(eventType)
 }
 
-// heldStreams is SQL for the streams that a generation p goes without in PostgreSQL.
-const heldStreams = `coalesce((SELECT string_agg(h.partition || h.held::text, ' ' ORDER BY h.partition) FROM checkpoints h
-	WHERE h.projection = p.name AND h.generation = p.generation AND h.store = 'postgres' AND h.held IS NOT NULL), '')`
-
 // refreshEditions looks up what readers see. The primary is asked first: it knows of a switch before replicas do.
 func (m *Models) refreshEditions(ctx context.Context) error {
 	return m.onServers(ctx, m.primaryFirst(), func(ctx context.Context, s *server) error {
-		found := make(editions)
-		rows, err := s.pool.Query(ctx, `SELECT p.name, p.generation, `+heldStreams+`
-			FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
-			JOIN projections p ON p.name = needed.name AND p.version = needed.version AND p.status = 'live'
-			WHERE (p.log_id, p.log_epoch) = ($3::uuid, $4)`,
-			m.projectionNames(), m.versions(m.projectionNames()), m.o.Info.ID, m.o.Info.Epoch)
+		rows, err := s.pool.Query(ctx, lookUp, m.lookedUp(m.projectionNames())...)
 		if err != nil {
 			return err
 		}
-		var name string
-		var p Part
-		if _, err := pgx.ForEachRow(rows, []any{&name, &p.Generation, &p.Held}, func() error {
-			found[name] = p
-			return nil
-		}); err != nil {
+		found, err := collectSeen(rows)
+		if err != nil {
 			return err
 		}
-		m.editions.Store(&found)
+		now := make(editions, len(found))
+		for name, g := range found {
+			now[name] = g.Part
+		}
+		m.editions.Store(&now)
 		return nil
 	})
+}
+
+// expected returns the schemas that a reader will find to be live, as far as this process knows; nil where it does not.
+func (m *Models) expected(projections []string) map[string]string {
+	known := m.editions.Load()
+	if known == nil {
+		return nil
+	}
+	schemas := make(map[string]string, len(projections))
+	for _, name := range projections {
+		p, live := (*known)[name]
+		if !live {
+			return nil
+		}
+		schemas[name] = schemaName(name, p.Generation)
+	}
+	return schemas
 }

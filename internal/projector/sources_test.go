@@ -1,10 +1,11 @@
 package projector_test
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/millrace/millrace/internal/es"
 	"github.com/millrace/millrace/internal/projector"
@@ -20,9 +21,9 @@ func (f *fixture) collect(m *projector.Models, position int64, within time.Durat
 		_, err := m.Documents(ctx, "tally", []projector.DocKey{{Stream: stream, Key: stream}})
 		must(f.t, err)
 	}
-	must(f.t, m.Query(ctx, need, func(ctx context.Context, s *projector.Snapshot) error {
-		var n int
-		return s.QueryRow(ctx, `SELECT count(*) FROM tally.streams`).Scan(&n)
+	must(f.t, m.Query(ctx, need, `SELECT count(*) FROM tally.streams`, nil, func(rows pgx.Rows) error {
+		_, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+		return err
 	}))
 	return sources.Reading()
 }

@@ -61,9 +61,11 @@ func TestEveryWayOfWriting(t *testing.T) {
 		t.Helper()
 		last := f.fill(1_000, 30)
 		var entries, sum, total int64
+		sql := `SELECT count(*), sum(n), (SELECT sum(n) FROM diary.totals) FROM diary.entries`
 		eventually(t, patience, "it is caught up", func() bool {
-			return m.Query(es.WithPosition(t.Context(), last), projector.Need{Projections: []string{"diary"}}, func(ctx context.Context, s *projector.Snapshot) error {
-				return s.QueryRow(ctx, `SELECT count(*), sum(n), (SELECT sum(n) FROM diary.totals) FROM diary.entries`).Scan(&entries, &sum, &total)
+			return m.Query(es.WithPosition(t.Context(), last), projector.Need{Projections: []string{"diary"}}, sql, nil, func(rows pgx.Rows) error {
+				_, err := pgx.ForEachRow(rows, []any{&entries, &sum, &total}, func() error { return nil })
+				return err
 			}) == nil
 		})
 		if entries != last || sum != total {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/millrace/millrace/commands"
@@ -21,7 +22,7 @@ import (
 
 // Models reads the lists; see projector.Models. It must ask the primary, not a replica.
 type Models interface {
-	Query(ctx context.Context, need projector.Need, read func(context.Context, *projector.Snapshot) error) error
+	Query(ctx context.Context, need projector.Need, sql string, args []any, read func(pgx.Rows) error) error
 }
 
 // Feed tells of what is appended to the log; see feed.Feed.

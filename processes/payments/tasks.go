@@ -118,11 +118,7 @@ func dueQuery(list string) string {
 // find returns what seems to be due in a list, each lane up to the room that it has.
 func (r *Runner) find(ctx context.Context, l *list, room [lanes]int) ([]task, error) {
 	var found []task
-	err := r.o.Models.Query(ctx, projector.Need{Projections: []string{"payments"}}, func(ctx context.Context, s *projector.Snapshot) error {
-		rows, err := s.Query(ctx, l.query, room[:], r.o.Grace.Seconds())
-		if err != nil {
-			return err
-		}
+	err := r.o.Models.Query(ctx, projector.Need{Projections: []string{"payments"}}, l.query, []any{room[:], r.o.Grace.Seconds()}, func(rows pgx.Rows) (err error) {
 		found, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t task, err error) {
 			return t, row.Scan(&t.name, &t.order, &t.step, &t.lane)
 		})

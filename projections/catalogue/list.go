@@ -122,11 +122,7 @@ func (m *Model) List(ctx context.Context, q Query) (paging.Page[catalog.State], 
 	sql := `SELECT ` + key + ` AS cursor_key, id, document FROM catalogue.products p WHERE ` + where + ` AND ` + clauses.Where +
 		` ORDER BY ` + clauses.OrderBy + fmt.Sprintf(` LIMIT %d`, clauses.Limit)
 	var page paging.Page[catalog.State]
-	err = m.models.Query(ctx, q.needs(), func(ctx context.Context, s *projector.Snapshot) error {
-		rows, err := s.Query(ctx, sql, clauses.Args...)
-		if err != nil {
-			return err
-		}
+	err = m.models.Query(ctx, q.needs(), sql, clauses.Args, func(rows pgx.Rows) error {
 		list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r paging.Row[catalog.State], err error) {
 			var key, id string
 			var doc []byte
@@ -148,8 +144,9 @@ func (m *Model) List(ctx context.Context, q Query) (paging.Page[catalog.State], 
 // Count returns how many products List would find on all its pages.
 func (m *Model) Count(ctx context.Context, f Filter) (n int, err error) {
 	where, args := f.where()
-	err = m.models.Query(ctx, f.needs(), func(ctx context.Context, s *projector.Snapshot) error {
-		return s.QueryRow(ctx, `SELECT count(*) FROM catalogue.products p WHERE `+where, args...).Scan(&n)
+	err = m.models.Query(ctx, f.needs(), `SELECT count(*) FROM catalogue.products p WHERE `+where, args, func(rows pgx.Rows) (err error) {
+		n, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("catalogue: counting: %w", err)

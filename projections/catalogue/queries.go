@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/bytedance/sonic"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/millrace/millrace/domain/catalog"
 	"github.com/millrace/millrace/internal/projector"
@@ -39,11 +40,7 @@ func (m *Model) Products(ctx context.Context, ids []string) ([]*catalog.State, e
 		return products, nil
 	}
 	var found map[string]catalog.State
-	err = m.models.Query(ctx, projector.Need{Projections: []string{Name}, Streams: askedStreams}, func(ctx context.Context, s *projector.Snapshot) error {
-		rows, err := s.Query(ctx, byID, asked)
-		if err != nil {
-			return err
-		}
+	err = m.models.Query(ctx, projector.Need{Projections: []string{Name}, Streams: askedStreams}, byID, []any{asked}, func(rows pgx.Rows) (err error) {
 		found, err = collect(rows)
 		return err
 	})
@@ -103,11 +100,8 @@ func (m *Model) productsBySlugRows(ctx context.Context, slugs []string) (found m
 	if len(slugs) == 0 {
 		return nil, nil
 	}
-	err = m.models.Query(ctx, projector.Need{Projections: []string{Name}}, func(ctx context.Context, s *projector.Snapshot) error {
-		rows, err := s.Query(ctx, `SELECT slug, document FROM catalogue.products WHERE slug = ANY ($1)`, slugs)
-		if err != nil {
-			return err
-		}
+	sql := `SELECT slug, document FROM catalogue.products WHERE slug = ANY ($1)`
+	err = m.models.Query(ctx, projector.Need{Projections: []string{Name}}, sql, []any{slugs}, func(rows pgx.Rows) (err error) {
 		found, err = collect(rows)
 		return err
 	})

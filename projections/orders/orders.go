@@ -130,11 +130,7 @@ func (m *Model) Orders(ctx context.Context, numbers []string) ([]*order.State, e
 		streams[i] = "order-" + n
 	}
 	var found map[string]order.State
-	err := m.models.Query(ctx, projector.Need{Projections: []string{Name}, Streams: streams}, func(ctx context.Context, s *projector.Snapshot) error {
-		rows, err := s.Query(ctx, byNumber, numbers)
-		if err != nil {
-			return err
-		}
+	err := m.models.Query(ctx, projector.Need{Projections: []string{Name}, Streams: streams}, byNumber, []any{numbers}, func(rows pgx.Rows) (err error) {
 		found, err = collect(rows)
 		return err
 	})
@@ -163,11 +159,7 @@ func (m *Model) List(ctx context.Context, q Query) (paging.Page[order.State], er
 	sql := `SELECT placed_at, number, document FROM orders.orders WHERE ($1 = '' OR status = $1) AND ` + clauses.Where +
 		` ORDER BY ` + clauses.OrderBy + fmt.Sprintf(` LIMIT %d`, clauses.Limit)
 	var page paging.Page[order.State]
-	err = m.models.Query(ctx, projector.Need{Projections: []string{Name}}, func(ctx context.Context, s *projector.Snapshot) error {
-		rows, err := s.Query(ctx, sql, clauses.Args...)
-		if err != nil {
-			return err
-		}
+	err = m.models.Query(ctx, projector.Need{Projections: []string{Name}}, sql, clauses.Args, func(rows pgx.Rows) error {
 		list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r paging.Row[order.State], err error) {
 			var placed time.Time
 			var number string
@@ -189,8 +181,10 @@ func (m *Model) List(ctx context.Context, q Query) (paging.Page[order.State], er
 
 // Count returns how many orders List would find on all its pages.
 func (m *Model) Count(ctx context.Context, status order.Status) (n int, err error) {
-	err = m.models.Query(ctx, projector.Need{Projections: []string{Name}}, func(ctx context.Context, s *projector.Snapshot) error {
-		return s.QueryRow(ctx, `SELECT count(*) FROM orders.orders WHERE ($1 = '' OR status = $1)`, string(status)).Scan(&n)
+	sql := `SELECT count(*) FROM orders.orders WHERE ($1 = '' OR status = $1)`
+	err = m.models.Query(ctx, projector.Need{Projections: []string{Name}}, sql, []any{string(status)}, func(rows pgx.Rows) (err error) {
+		n, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("orders: counting: %w", err)

@@ -79,11 +79,7 @@ func (m *Model) Report(ctx context.Context, from, to time.Time, groupBy string) 
 		}
 	}
 	var report []Row
-	err := m.models.Query(ctx, projector.Need{Projections: []string{Name}}, func(ctx context.Context, s *projector.Snapshot) error {
-		rows, err := s.Query(ctx, sql, args...)
-		if err != nil {
-			return err
-		}
+	err := m.models.Query(ctx, projector.Need{Projections: []string{Name}}, sql, args, func(rows pgx.Rows) (err error) {
 		report, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Row, err error) {
 			var currency string
 			err = row.Scan(&r.Key, &currency, &r.Orders, &r.Units, &r.Sold.Minor, &r.Returned.Minor)

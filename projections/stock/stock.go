@@ -120,11 +120,9 @@ func (m *Model) Levels(ctx context.Context, skus []string) ([]*inventory.State, 
 		return levels, nil
 	}
 	var found map[string]inventory.State
-	err = m.models.Query(ctx, projector.Need{Projections: []string{Name}, Streams: askedStreams}, func(ctx context.Context, s *projector.Snapshot) error {
-		rows, err := s.Query(ctx, `SELECT sku, product, on_hand, reserved FROM stock.levels WHERE sku = ANY ($1)`, askedSKUs)
-		if err != nil {
-			return err
-		}
+	sql := `SELECT sku, product, on_hand, reserved FROM stock.levels WHERE sku = ANY ($1)`
+	need := projector.Need{Projections: []string{Name}, Streams: askedStreams}
+	err = m.models.Query(ctx, need, sql, []any{askedSKUs}, func(rows pgx.Rows) (err error) {
 		found, err = collect(rows)
 		return err
 	})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/millrace/millrace/internal/es"
 	"github.com/millrace/millrace/internal/projector"
@@ -34,11 +35,7 @@ func Rows(query string, want ...Row) Expectation {
 			return []string{err.Error()}
 		}
 		need := projector.Need{Projections: []string{w.projection.Name}}
-		err = models.Query(ctx, need, func(ctx context.Context, s *projector.Snapshot) error {
-			rows, err := s.Query(ctx, query)
-			if err != nil {
-				return err
-			}
+		err = models.Query(ctx, need, query, nil, func(rows pgx.Rows) (err error) {
 			got, err = collect(rows, want)
 			return err
 		})

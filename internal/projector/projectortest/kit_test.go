@@ -144,8 +144,10 @@ func askPoints(ctx context.Context, from Sources) (int, error) {
 		return s.(score).Points, err
 	}
 	var points int
-	err = from.Models.Query(ctx, projector.Need{Projections: []string{"scores"}}, func(ctx context.Context, s *projector.Snapshot) error {
-		return s.QueryRow(ctx, `SELECT points FROM scores.players WHERE player = 'ann'`).Scan(&points)
+	sql := `SELECT points FROM scores.players WHERE player = 'ann'`
+	err = from.Models.Query(ctx, projector.Need{Projections: []string{"scores"}}, sql, nil, func(rows pgx.Rows) (err error) {
+		points, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+		return err
 	})
 	return points, err
 }
