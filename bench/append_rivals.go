@@ -31,7 +31,7 @@ type rival struct {
 
 func (s *appendServer) startRival(ctx context.Context, l *lab) (r *rival, err error) {
 	r = &rival{}
-	if r.pool, err = newPool(ctx, s.logURL, writerConnections); err != nil {
+	if r.pool, err = newWriterPool(ctx, s.logURL); err != nil {
 		return nil, err
 	}
 	log, err := postgres.OpenLog(ctx, r.pool, es.NewCodec(noted{}))

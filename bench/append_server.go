@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"strings"
@@ -101,7 +102,7 @@ func (s *appendServer) newDatabase(ctx context.Context) (string, error) {
 
 // startWriter runs a writer as an api process does, on the benches' own kind of stream.
 func (s *appendServer) startWriter(ctx context.Context, l *lab, databaseURL string) (err error) {
-	if s.pool, err = newPool(ctx, databaseURL, writerConnections); err != nil {
+	if s.pool, err = newWriterPool(ctx, databaseURL); err != nil {
 		return err
 	}
 	log, err := postgres.OpenLog(ctx, s.pool, es.NewCodec(noted{}))
@@ -115,12 +116,22 @@ func (s *appendServer) startWriter(ctx context.Context, l *lab, databaseURL stri
 	return nil
 }
 
+// newWriterPool opens connections like those that an api process gives its writer.
+func newWriterPool(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
+	return newPoolWith(ctx, databaseURL, writerConnections, postgres.SessionSettings)
+}
+
 func newPool(ctx context.Context, databaseURL string, connections int32) (*pgxpool.Pool, error) {
+	return newPoolWith(ctx, databaseURL, connections, nil)
+}
+
+func newPoolWith(ctx context.Context, databaseURL string, connections int32, parameters map[string]string) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("bench: connecting to PostgreSQL: %w", err)
 	}
 	config.MaxConns, config.MinConns = connections, connections
+	maps.Copy(config.ConnConfig.RuntimeParams, parameters)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("bench: connecting to PostgreSQL: %w", err)

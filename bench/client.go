@@ -52,7 +52,7 @@ func openClient(ctx context.Context, l *lab, s *shop) (c *client, err error) {
 			c = nil
 		}
 	}()
-	if c.pool, err = newPool(ctx, servers.PostgresURL, writerConnections); err != nil {
+	if c.pool, err = newWriterPool(ctx, servers.PostgresURL); err != nil {
 		return c, err
 	}
 	if c.replica, err = newPool(ctx, servers.ReplicaURLs[0], writerConnections); err != nil {

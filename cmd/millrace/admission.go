@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/millrace/millrace/graph"
 	"github.com/millrace/millrace/internal/admission"
 )
@@ -37,14 +39,6 @@ func (f admissionFlags) check() error {
 	return nil
 }
 
-const (
-	// initialConcurrency is where the limit begins. It is far more than the processors can do at once, because mutations mostly wait for
-	// the disk, together: the writer commits what it has in one batch.
-	initialConcurrency = 64
-	// leastConcurrency is what the limit does not go below: enough for the writer to have batches.
-	leastConcurrency = 32
-)
-
 // Priorities of operations, indexes into priorities.
 const (
 	buying = iota
@@ -53,14 +47,65 @@ const (
 	reporting
 )
 
-// priorities are what an api process does, the most urgent first. Who buys waits longest before being refused; who browses notices a wait,
-// and tries again. Reads get no more than a part of the limit: more of them at once only make each other late, and a read model that hangs
-// cannot keep anybody from buying.
+// priorities are what an api process does, the most urgent first. Who buys waits longest before being refused, and is let in however late the process
+// is; who browses notices a wait, and tries again.
 var priorities = []admission.Class{
-	buying:    {Name: "checkout", Share: 1, Queue: 128, Wait: time.Second},
-	changing:  {Name: "cart", Share: 0.9, Queue: 128, Wait: time.Second},
-	browsing:  {Name: "browse", Share: 0.25, Queue: 32, Wait: 100 * time.Millisecond},
-	reporting: {Name: "report", Share: 0.1, Queue: 4, Wait: 100 * time.Millisecond},
+	buying:    {Name: "checkout", Share: 1, Queue: 128, Wait: time.Second, Patience: 250 * time.Millisecond},
+	changing:  {Name: "cart", Share: 0.9, Queue: 128, Wait: time.Second, Patience: 5 * standingWait},
+	browsing:  {Name: "browse", Share: 1, Queue: 128, Wait: 250 * time.Millisecond, Patience: standingWait, Strain: strained},
+	reporting: {Name: "report", Share: 0.4, Queue: 4, Wait: 100 * time.Millisecond, Patience: standingWait, Strain: strained},
+}
+
+const (
+	// standingWait is how long work waits to be let in while some is refused: little more than it takes.
+	standingWait = 20 * time.Millisecond
+	// strained is how late a process is that does not let in more of what can wait. A request has to wait for an answer from elsewhere some five times.
+	strained = 3 * time.Millisecond
+)
+
+// limiters are those of an api process. Who buys and who looks have limits of their own, because they load the process differently: commands mostly
+// wait for the disk, together, and want to be many so that the writer has batches; reads keep processors busy, so that more than a few of them make each
+// other late and everybody else with them. And a read model that hangs cannot keep anybody from buying.
+type limiters struct{ buying, looking *admission.Limiter }
+
+const (
+	// initialBuying is where the limit of those who buy begins, and leastBuying what it does not go below.
+	initialBuying, leastBuying = 64, 32
+	// initialLooking and leastLooking are the same for those who look.
+	initialLooking, leastLooking = 16, 4
+	// lookingPart is the part of the most concurrency that those who look may have.
+	lookingPart = 4
+)
+
+func (f admissionFlags) newLimiters(s *shop) (l *limiters, err error) {
+	looking := max(1, f.MaxConcurrency/lookingPart)
+	strain, err := admission.NewStrain(s.registry)
+	if err != nil {
+		return nil, err
+	}
+	s.start(strain.Run)
+	l = &limiters{}
+	if l.buying, err = newLimiter(s, strain.Now, "buying", priorities[:browsing], leastBuying, initialBuying, max(1, f.MaxConcurrency-looking)); err != nil {
+		return nil, err
+	}
+	l.looking, err = newLimiter(s, strain.Now, "looking", priorities[browsing:], leastLooking, initialLooking, looking)
+	return l, err
+}
+
+func newLimiter(s *shop, strain func() time.Duration, work string, classes []admission.Class, least, initial, most int) (*admission.Limiter, error) {
+	return admission.New(admission.Options{
+		Classes: classes, Min: min(least, most), Initial: min(initial, most), Max: most,
+		Strain: strain, Metrics: prometheus.WrapRegistererWith(prometheus.Labels{"work": work}, s.registry),
+	})
+}
+
+// place returns where an operation is let in, and as what.
+func (l *limiters) place(op graph.Operation) (limiter *admission.Limiter, class int) {
+	p := priority(op)
+	if p >= browsing {
+		return l.looking, p - browsing
+	}
+	return l.buying, p
 }
 
 // fieldPriorities are those of root fields. A mutation that is not here counts as changing, anything else as browsing.
@@ -90,26 +135,19 @@ func priority(op graph.Operation) int {
 	return least
 }
 
-// newLimiter returns the limiter of an api process.
-func (f admissionFlags) newLimiter(s *shop) (*admission.Limiter, error) {
-	return admission.New(admission.Options{
-		Classes: priorities, Min: min(leastConcurrency, f.MaxConcurrency), Initial: min(initialConcurrency, f.MaxConcurrency), Max: f.MaxConcurrency,
-		Metrics: s.registry,
-	})
-}
-
 var (
 	errBusy    = &graph.Error{Code: graph.Overloaded, Message: "There is more to do than this server takes on; nothing has happened, try again shortly.", RetryAfter: time.Second}
 	errLogAway = &graph.Error{Code: graph.Unavailable, Message: "The shop cannot take orders for the moment; try again shortly.", RetryAfter: time.Second}
 )
 
 // admit refuses, before anything of it runs, what there is no room for, and mutations while the log cannot take them.
-func admit(limiter *admission.Limiter, side *writeSide) func(context.Context, graph.Operation) (graph.Release, error) {
+func admit(limiters *limiters, side *writeSide) func(context.Context, graph.Operation) (graph.Release, error) {
 	return func(ctx context.Context, op graph.Operation) (graph.Release, error) {
 		if op.Kind == "mutation" && side.logAway() {
 			return nil, errLogAway
 		}
-		slot, err := limiter.Acquire(ctx, priority(op))
+		limiter, class := limiters.place(op)
+		slot, err := limiter.Acquire(ctx, class)
 		switch {
 		case errors.Is(err, admission.ErrOverloaded):
 			return nil, errBusy
@@ -121,12 +159,12 @@ func admit(limiter *admission.Limiter, side *writeSide) func(context.Context, gr
 }
 
 // refuse refuses what would have to be refused if it were understood.
-func refuse(limiter *admission.Limiter, side *writeSide) func(graph.Operation) *graph.Error {
+func refuse(limiters *limiters, side *writeSide) func(graph.Operation) *graph.Error {
 	return func(op graph.Operation) *graph.Error {
-		switch {
-		case op.Kind == "mutation" && side.logAway():
+		if op.Kind == "mutation" && side.logAway() {
 			return errLogAway
-		case limiter.Refuse(priority(op)):
+		}
+		if limiter, class := limiters.place(op); limiter.Refuse(class) {
 			return errBusy
 		}
 		return nil

@@ -70,7 +70,7 @@ func (f apiFlags) serve(ctx context.Context, s *shop, side *writeSide, models *p
 	if err := f.admissionFlags.check(); err != nil {
 		return err
 	}
-	limiter, err := f.newLimiter(s)
+	limiters, err := f.newLimiters(s)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (f apiFlags) serve(ctx context.Context, s *shop, side *writeSide, models *p
 		Log: log, Feed: s.feed, Vault: side.vault,
 	}, graph.Options{
 		StaffToken: f.StaffToken, Introspection: f.Introspection, GraphiQL: f.Introspection, Origins: origins, Logger: s.logger, Metrics: s.registry,
-		Limit: limits.limit, Admit: admit(limiter, side), Refuse: refuse(limiter, side), Timeout: f.RequestTimeout, MaxSubscriptions: f.MaxSubscriptions,
+		Limit: limits.limit, Admit: admit(limiters, side), Refuse: refuse(limiters, side), Timeout: f.RequestTimeout, MaxSubscriptions: f.MaxSubscriptions,
 		Cache: cache, MaxAge: f.CacheMaxAge, Stale: f.CacheStale, Persisted: documents,
 	})
 	if err != nil {

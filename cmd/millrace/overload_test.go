@@ -18,7 +18,7 @@ import (
 // buys notices nothing.
 func TestBuyingGoesFirst(t *testing.T) {
 	t.Parallel()
-	const browsers, buyers = 100, 12 // the queue of those who browse has 32 places
+	const browsers, buyers = 200, 12 // the queue of those who browse has 128 places
 	e := stacktest.New(t)
 	env := []string{
 		"MILLRACE_DATABASE_URL=" + e.DatabaseURL, "MILLRACE_REPLICA_URLS=" + strings.Join(e.ReplicaURLs, ","),
@@ -86,7 +86,7 @@ func TestBuyingGoesFirst(t *testing.T) {
 	stop()
 	crowd.Wait()
 	t.Logf("%d pages were shown and %d refused while %d bought", shown.Load(), refused.Load(), buyers)
-	if text := string(metrics); !strings.Contains(text, `millrace_admission_refused_total{priority="browse",reason="full"}`) ||
+	if text := string(metrics); !strings.Contains(text, `millrace_admission_refused_total{priority="browse",reason="full",work="looking"}`) ||
 		strings.Contains(text, `millrace_admission_refused_total{priority="ca`) || strings.Contains(text, `millrace_admission_refused_total{priority="ch`) {
 		t.Error("the metrics do not tell that browsers were refused, and nobody else")
 	}

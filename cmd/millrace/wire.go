@@ -136,7 +136,7 @@ func openShop(ctx context.Context, f serverFlags, logger *slog.Logger) (opened *
 			err = errors.Join(err, s.close())
 		}
 	}()
-	if s.commandPool, err = openPool(f.DatabaseURL, commandConnections, "MILLRACE_DATABASE_URL", planOnce); err != nil {
+	if s.commandPool, err = openPool(f.DatabaseURL, commandConnections, "MILLRACE_DATABASE_URL", postgres.SessionSettings); err != nil {
 		return nil, err
 	}
 	if s.workPool, err = openPool(f.DatabaseURL, workConnections, "MILLRACE_DATABASE_URL", nil); err != nil {
@@ -230,12 +230,6 @@ func (s *shop) close() error {
 
 // connectTimeout bounds the opening of a connection to PostgreSQL, login included.
 const connectTimeout = 3 * time.Second
-
-// planOnce is for the pool of commands. What they ask for is found by keys, some or many at a time, and by positions near the head. The planner's
-// estimates count the keys and know the head, so that a plan for any of them never seems as good to it, and it would plan each statement anew: that
-// takes longer than most of them, and some of it while the turn is held. A plan for all cases overestimates: it must neither read a whole table that
-// was small when it was last analysed, nor be compiled because it seems to be long.
-var planOnce = map[string]string{"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
 
 // openPool opens a pool; parameters are settings of PostgreSQL for its sessions.
 func openPool(url string, connections int32, setting string, parameters map[string]string) (*pgxpool.Pool, error) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"sync"
 	"time"
 
@@ -25,11 +26,14 @@ type Class struct {
 	// Share is the part of the limit, above 0 and at most 1, that this class and all the less urgent ones may hold together. Where it is
 	// below 1, they cannot fill the process with work that is stuck.
 	Share float64
-	// Queue is how many may wait for a slot; 0 for none. A queue is for bursts: while the class has to refuse work it has one place in 16,
+	// Queue is how many may wait for a slot; 0 for none. A queue is for bursts: while the class has to refuse work it has one place in 64,
 	// since one that never empties gains nothing and makes everybody late.
 	Queue int
-	// Wait is how long they wait at most.
-	Wait time.Duration
+	// Wait is how long they wait at most, and Patience how long while the class has to refuse work; 0 means Wait.
+	Wait, Patience time.Duration
+	// Strain is up to what strain of the process (see Options) more of this class are let in than there are processors; 0 for any. What makes the process
+	// late makes everybody late, those too who are to be refused.
+	Strain time.Duration
 }
 
 // Options are the settings of a Limiter.
@@ -39,6 +43,8 @@ type Options struct {
 	// Min, Initial and Max bound how many may be at work at once. In between the limit follows the time that they take: it goes down while
 	// that grows, and up while it does not.
 	Min, Initial, Max int
+	// Strain tells how far behind the process is; see [Strain.Now]. It may be nil, for never.
+	Strain func() time.Duration
 	// Metrics registers the limiter's metrics; nil keeps them out of sight.
 	Metrics prometheus.Registerer
 }
@@ -72,7 +78,7 @@ const (
 	fairTurn = 8
 	// crowded is for how long a class counts as overloaded after it refused one, and standing the part of its queue that it has then.
 	crowded  = time.Second
-	standing = 16
+	standing = 64
 )
 
 // Limiter lets work in. The zero Limiter is not usable; see New.
@@ -81,6 +87,7 @@ const (
 // compares only what arrives, as of its last calibration; so the queues are here.
 type Limiter struct {
 	adaptive adaptivelimiter.AdaptiveLimiter[any]
+	strain   func() time.Duration
 	metrics  metrics
 
 	mu      sync.Mutex
@@ -98,7 +105,7 @@ type class struct {
 
 type waiter struct {
 	since time.Time
-	// ready is closed when permit is set.
+	// ready is closed when permit is set, or when there will be none.
 	ready  chan struct{}
 	permit adaptivelimiter.Permit
 }
@@ -115,6 +122,9 @@ func New(o Options) (*Limiter, error) {
 		// A quiet night must not take away what the morning's crowd needs: an idle limiter stays at its initial limit.
 		WithMaxLimitFunc(func(inFlight int) float64 { return float64(max(o.Initial, headroom*inFlight)) }).
 		Build()}
+	if l.strain = o.Strain; l.strain == nil {
+		l.strain = func() time.Duration { return 0 }
+	}
 	for _, c := range o.Classes {
 		l.classes = append(l.classes, &class{Class: c})
 	}
@@ -139,16 +149,17 @@ func (l *Limiter) Acquire(ctx context.Context, class int) (*Slot, error) {
 	}
 	w := &waiter{since: time.Now(), ready: make(chan struct{})}
 	place := c.waiting.PushBack(w)
+	patience := c.patience()
 	l.mu.Unlock()
 
-	err := wait(ctx, w.ready, c.Wait)
+	err := l.wait(ctx, w.ready, c, patience)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.metrics.waited.WithLabelValues(c.Name).Observe(time.Since(w.since).Seconds())
 	if w.permit != nil { // also when it came in the last moment
 		return &Slot{limiter: l, class: c, permit: w.permit}, nil
 	}
-	c.waiting.Remove(place)
+	c.waiting.Remove(place) // unless it was removed
 	if errors.Is(err, ErrOverloaded) {
 		c.refused = time.Now()
 		l.metrics.refused.WithLabelValues(c.Name, "waited").Inc()
@@ -172,16 +183,29 @@ func (l *Limiter) Refuse(class int) bool {
 	return full
 }
 
-func wait(ctx context.Context, ready <-chan struct{}, most time.Duration) error {
-	t := time.NewTimer(most)
+// wait waits until ready is closed, by who hands out slots or turns away, the patience is over, or ctx is.
+func (l *Limiter) wait(ctx context.Context, ready <-chan struct{}, c *class, patience time.Duration) error {
+	t := time.NewTimer(patience)
 	defer t.Stop()
-	select {
-	case <-ready:
-		return nil
-	case <-t.C:
-		return ErrOverloaded
-	case <-ctx.Done():
-		return ctx.Err()
+	var relieved <-chan time.Time // nothing else tells when the strain is over
+	if c.Strain > 0 {
+		again := time.NewTicker(strainEvery)
+		defer again.Stop()
+		relieved = again.C
+	}
+	for {
+		select {
+		case <-ready:
+			return ErrOverloaded // unless there is a permit
+		case <-relieved:
+			l.mu.Lock()
+			l.dispatch()
+			l.mu.Unlock()
+		case <-t.C:
+			return ErrOverloaded
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
@@ -204,6 +228,9 @@ func (l *Limiter) take(class int) (adaptivelimiter.Permit, bool) {
 
 // room reports whether work of the class stays within its own share and within those of all more urgent classes, which it counts in too.
 func (l *Limiter) room(class int) bool {
+	if c := l.classes[class]; c.Strain > 0 && c.held >= runtime.GOMAXPROCS(0) && l.strain() > c.Strain {
+		return false
+	}
 	limit := float64(l.adaptive.Limit())
 	held := 0
 	for i := len(l.classes) - 1; i >= 0; i-- {
@@ -241,6 +268,7 @@ func (l *Limiter) next() int {
 	next := -1
 	var oldest time.Time
 	for i, c := range l.classes {
+		c.expire()
 		if c.waiting.Len() == 0 || !l.room(i) {
 			continue
 		}
@@ -258,6 +286,27 @@ func (c *class) queue() int {
 		return (c.Queue + standing - 1) / standing
 	}
 	return c.Queue
+}
+
+// patience returns how long they may.
+func (c *class) patience() time.Duration {
+	if c.Patience > 0 && time.Since(c.refused) < crowded {
+		return c.Patience
+	}
+	return c.Wait
+}
+
+// expire turns away those who have waited too long, as it is now.
+func (c *class) expire() {
+	patience := c.patience()
+	for front := c.waiting.Front(); front != nil; front = c.waiting.Front() {
+		w := front.Value.(*waiter)
+		if time.Since(w.since) <= patience {
+			return
+		}
+		c.waiting.Remove(front)
+		close(w.ready) // without a permit
+	}
 }
 
 // Slot is the right to be at work. It is to be released exactly once.

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -362,6 +364,108 @@ millrace_admission_refused_total{priority="look",reason="full"} 1
 		taken.Release(true)
 		wg.Wait()
 	})
+}
+
+// TestPatience checks that those who wait longer than is bearable while some are refused are turned away, those too who came before.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const patience = 10 * time.Millisecond
+		l := limiter(t, 1, admission.Class{Name: "normal", Share: 1, Queue: 2, Wait: time.Second, Patience: patience})
+		taken := acquire(t, l, 0)
+		a := &arrivals{t: t, l: l}
+		a.arrive("first", 0)
+		a.arrive("second", 0)
+		a.arrive("third", 0) // is one too many
+		time.Sleep(2 * patience)
+		taken.Release(true)
+		if got := a.ended(); got != "third refused first refused second refused" && got != "third refused second refused first refused" {
+			t.Errorf("got in: %s", got)
+		}
+		time.Sleep(2 * time.Second) // nobody has been refused for long
+		taken = acquire(t, l, 0)
+		a.arrive("fourth", 0)
+		time.Sleep(2 * patience)
+		taken.Release(true)
+		if got := a.ended(); !strings.HasSuffix(got, " fourth") {
+			t.Errorf("got in: %s", got)
+		}
+	})
+}
+
+// TestStrained checks that no more of a class are let in than there are processors while the process is late, and the others as soon as it is not, whether or
+// not somebody leaves.
+func TestStrained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		strain := atomic.Int64{}
+		few := runtime.GOMAXPROCS(0)
+		l, err := admission.New(admission.Options{
+			Classes: []admission.Class{
+				{Name: "urgent", Share: 1, Queue: 1, Wait: time.Second},
+				{Name: "idle", Share: 1, Queue: 1, Wait: time.Second, Strain: 3 * time.Millisecond},
+			},
+			Min: 4 * few, Initial: 4 * few, Max: 4 * few, Strain: func() time.Duration { return time.Duration(strain.Load()) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		strain.Store(int64(4 * time.Millisecond))
+		for range few {
+			acquire(t, l, 1)
+		}
+		acquire(t, l, 0)
+		began := time.Now()
+		var waited sync.WaitGroup
+		waited.Go(func() { acquire(t, l, 1) })
+		synctest.Wait()
+		if _, err := l.Acquire(t.Context(), 1); !errors.Is(err, admission.ErrOverloaded) {
+			t.Errorf("more than %d were let in: %v", few, err)
+		}
+		time.Sleep(100 * time.Millisecond)
+		strain.Store(int64(3 * time.Millisecond))
+		waited.Wait()
+		if took := time.Since(began); took < 100*time.Millisecond || took > 200*time.Millisecond {
+			t.Errorf("who waited got in after %s", took)
+		}
+	})
+}
+
+// TestStrain checks that a process with more to do than processors is found to be late, and one that has become idle is not.
+func TestStrain(t *testing.T) {
+	s, err := admission.NewStrain(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := s.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	defer running.Wait()
+	defer cancel()
+	lateness := func(enough func(time.Duration) bool) (late time.Duration) {
+		for began := time.Now(); time.Since(began) < 30*time.Second; runtime.Gosched() {
+			if late = s.Now(); enough(late) {
+				return late
+			}
+		}
+		t.Errorf("it says that it is %s late", late)
+		return late
+	}
+	busy := atomic.Bool{}
+	busy.Store(true)
+	var spinning sync.WaitGroup
+	for range 8 * runtime.GOMAXPROCS(0) {
+		spinning.Go(func() {
+			for busy.Load() {
+			}
+		})
+	}
+	late := lateness(func(late time.Duration) bool { return late >= 5*time.Millisecond })
+	busy.Store(false)
+	spinning.Wait()
+	t.Logf("busy, it is %s late; idle, %s", late, lateness(func(now time.Duration) bool { return now < late/2 }))
 }
 
 // TestOptions checks that settings without sense are refused.

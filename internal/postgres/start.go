@@ -115,3 +115,9 @@ func (w *Writer) addRange(ctx context.Context) error {
 
 var _ es.Executor = (*Writer)(nil)
 var _ es.Reader = (*Log)(nil)
+
+// SessionSettings are the parameters that sessions of a writer should begin with. What commands ask for is found by keys, some or many at a time, and by positions near the head. The planner's
+// estimates count the keys and know the head, so that a plan for any of them never seems as good to it, and it would plan each statement anew: that
+// takes longer than most of them, and some of it while the turn is held. A plan for all cases overestimates: it must neither read a whole table that
+// was small when it was last analysed, nor be compiled because it seems to be long.
+var SessionSettings = map[string]string{"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
