@@ -106,7 +106,7 @@ var (
 // admit refuses, before anything of it runs, what there is no room for, and mutations while the log cannot take them.
 func admit(limiter *admission.Limiter, side *writeSide) func(context.Context, graph.Operation) (graph.Release, error) {
 	return func(ctx context.Context, op graph.Operation) (graph.Release, error) {
-		if op.Kind == "mutation" && side.logAway() {
+		if op.Kind == "mutation" && side.refuses() {
 			return nil, errLogAway
 		}
 		slot, err := limiter.Acquire(ctx, priority(op))
@@ -124,7 +124,7 @@ func admit(limiter *admission.Limiter, side *writeSide) func(context.Context, gr
 func refuse(limiter *admission.Limiter, side *writeSide) func(graph.Operation) *graph.Error {
 	return func(op graph.Operation) *graph.Error {
 		switch {
-		case op.Kind == "mutation" && side.logAway():
+		case op.Kind == "mutation" && side.refuses():
 			return errLogAway
 		case limiter.Refuse(priority(op)):
 			return errBusy

@@ -332,8 +332,26 @@ type writeSide struct {
 	guard guard
 }
 
-// logAway reports whether the log takes no commands at present.
+// logAway reports whether the log takes no commands at present. The writer knows it as soon as one append is not answered, its breaker only
+// when three calls in a row were not.
 func (w *writeSide) logAway() bool { return w.writer.Down() != nil || w.guard.Waits() }
+
+// refuses reports whether a mutation is to be refused because the log takes no commands, and counts it among the calls that were not made.
+func (w *writeSide) refuses() bool {
+	away := w.logAway()
+	if away {
+		w.guard.Refuse()
+	}
+	return away
+}
+
+// LeftAlone names commands while the log takes none, for readiness.
+func (w *writeSide) LeftAlone() []string {
+	if w.writer.Down() != nil {
+		return []string{w.guard.Name()}
+	}
+	return w.guard.LeftAlone()
+}
 
 // writeSide starts the write side. Offer, if not nil, hands what was committed to a relay of this process.
 func (s *shop) writeSide(paymentDeadline time.Duration, offer func([]es.Event)) (*writeSide, error) {
@@ -344,7 +362,7 @@ func (s *shop) writeSide(paymentDeadline time.Duration, offer func([]es.Event)) 
 	if err != nil {
 		return nil, err
 	}
-	side := &writeSide{guard: s.newGuard("commands")}
+	side := &writeSide{guard: s.newSilentGuard("commands")}
 	if side.vault, err = vault.New(vault.Options{Pool: s.commandPool, OpenPool: s.readPool, Secret: secret}); err != nil {
 		return nil, err
 	}
@@ -358,6 +376,7 @@ func (s *shop) writeSide(paymentDeadline time.Duration, offer func([]es.Event)) 
 		CachedBytes: s.flags.StateCache << 20, KeepKeys: s.flags.IdempotencyKept,
 	})
 	s.start(side.writer.Run)
+	s.tellOf(side)
 	side.app, err = commands.New(commands.Dependencies{
 		Executor: guardedExecutor{side.writer, side.guard}, Reader: guardedReader{s.log.On(s.readPool), side.guard},
 		Vault: guardedVault{side.vault, side.guard}, Secret: secret,
