@@ -9,12 +9,14 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/millrace/millrace/internal/postgres"
 	"github.com/millrace/millrace/internal/projector"
 )
 
 // projectionsCommand lists the read models.
 type projectionsCommand struct {
 	serverFlags
+	lagFlags
 	JSON  bool          `help:"Print JSON; with --watch an object a line."`
 	Watch bool          `short:"w" help:"Go on until interrupted: in place on a terminal, one list below the other elsewhere."`
 	Every time.Duration `default:"1s" help:"How often to look with --watch."`
@@ -22,13 +24,16 @@ type projectionsCommand struct {
 
 // Run prints the list, once or again and again.
 func (c *projectionsCommand) Run(ctx context.Context, out *console) error {
+	if err := c.lagFlags.check(); err != nil {
+		return err
+	}
 	if c.Every <= 0 {
 		return usageError{fmt.Errorf("--every must be above zero, not %s", c.Every)}
 	}
 	if c.Watch {
 		return c.watch(ctx, out)
 	}
-	return withModels(ctx, c.serverFlags, out, func(models *projector.Models) error {
+	return withModels(ctx, c.serverFlags, c.lagFlags, out, func(models *projector.Models) error {
 		list, err := models.Status(ctx)
 		if err != nil {
 			return err
@@ -133,11 +138,33 @@ func printJSON(w io.Writer, value any) error {
 // toolPatience is how long a tool waits for the servers of a shop: somebody waits for the tool.
 const toolPatience = 10 * time.Second
 
-// withShop runs a tool on a shop and closes it.
-func withShop(ctx context.Context, f serverFlags, out *console, do func(*shop) error) (err error) {
+// toolConnections are those to PostgreSQL of a tool that reads the log.
+const toolConnections = 4
+
+// withLog runs a tool that needs nothing but the log.
+func withLog(ctx context.Context, f logFlags, out *console, do func(*postgres.Log) error) error {
+	if _, err := f.resolve(); err != nil {
+		return err
+	}
+	pool, err := openPool(f.DatabaseURL, toolConnections, "MILLRACE_DATABASE_URL", nil)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
 	opening, opened := context.WithTimeout(ctx, toolPatience)
 	defer opened()
-	s, err := openShop(opening, f, out.log)
+	log, err := awaitLog(opening, pool, f.shopFlags, out.log)
+	if err != nil {
+		return err
+	}
+	return do(log)
+}
+
+// withShop runs a tool on a shop and closes it.
+func withShop(ctx context.Context, f serverFlags, lag lagFlags, out *console, do func(*shop) error) (err error) {
+	opening, opened := context.WithTimeout(ctx, toolPatience)
+	defer opened()
+	s, err := openShop(opening, f, lag, out.log)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (c *parkedCommand) Run(ctx context.Context, out *console) error {
 	if _, err := namedProjections(c.Name); err != nil {
 		return err
 	}
-	return withModels(ctx, c.serverFlags, out, func(models *projector.Models) error {
+	return withModels(ctx, c.serverFlags, lagFlags{}, out, func(models *projector.Models) error {
 		list, err := models.Parked(ctx, c.Name...)
 		if err != nil {
 			return err
@@ -106,7 +106,7 @@ func (c *eventFlags) operate(
 	if c.Wait < 0 {
 		return usageError{fmt.Errorf("--wait %s: it cannot be negative", c.Wait)}
 	}
-	return withModels(ctx, c.serverFlags, out, func(models *projector.Models) error {
+	return withModels(ctx, c.serverFlags, lagFlags{}, out, func(models *projector.Models) error {
 		if err := ask(models, ctx, c.Name, c.Position); err != nil {
 			return err
 		}
@@ -157,8 +157,8 @@ func (c *eventFlags) await(ctx context.Context, models *projector.Models) (proje
 }
 
 // withModels runs a tool on the read models. A mistake of the operator's is told as one.
-func withModels(ctx context.Context, f serverFlags, out *console, do func(*projector.Models) error) error {
-	return withShop(ctx, f, out, func(s *shop) error {
+func withModels(ctx context.Context, f serverFlags, lag lagFlags, out *console, do func(*projector.Models) error) error {
+	return withShop(ctx, f, lag, out, func(s *shop) error {
 		err := do(s.models())
 		if mistake, ok := errors.AsType[*projector.OperatorError](err); ok {
 			return usageError{mistake}

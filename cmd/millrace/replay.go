@@ -72,7 +72,7 @@ func (c *replayCommand) Run(ctx context.Context, out *console) error {
 	case c.DropPast.given:
 		do = c.dropPast
 	}
-	return withShop(ctx, c.serverFlags, out, func(s *shop) error {
+	return withShop(ctx, c.serverFlags, lagFlags{}, out, func(s *shop) error {
 		p := newRebuildProgress(out, doing)
 		return do(ctx, &replay{shop: s, out: out, progress: p, ReplayOptions: projector.ReplayOptions{
 			Pool: s.workPool, Redis: s.workRedis, Log: s.log, Codec: commands.Codec(), Info: s.log.Info(), Projections: projections,

@@ -34,7 +34,7 @@ func (v *verified) wrong() int { return len(v.Log) + len(v.JetStream.Faults) + l
 
 // Run compares everything with everything, and fails when something differs.
 func (c *verifyCommand) Run(ctx context.Context, out *console) error {
-	return withShop(ctx, c.serverFlags, out, func(s *shop) (err error) {
+	return withShop(ctx, c.serverFlags, lagFlags{}, out, func(s *shop) (err error) {
 		var v verified
 		if v.Log, v.Position, err = s.log.Verify(ctx); err != nil {
 			return err

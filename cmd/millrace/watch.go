@@ -34,7 +34,7 @@ func (c *projectionsCommand) watch(ctx context.Context, out *console) error {
 	} else if f, ok := out.out.(*os.File); ok && isTerminal(f) {
 		show = (&screen{w: f, size: func() (int, int, error) { return term.GetSize(int(f.Fd())) }, every: c.Every}).show
 	}
-	err := withModels(ctx, c.serverFlags, out, func(models *projector.Models) error {
+	err := withModels(ctx, c.serverFlags, c.lagFlags, out, func(models *projector.Models) error {
 		ticker := time.NewTicker(c.Every)
 		defer ticker.Stop()
 		for {

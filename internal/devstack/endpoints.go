@@ -32,7 +32,7 @@ var ErrNotRunning = errors.New("is not running")
 
 // Find returns where the servers of the stack listen that another process runs on a data directory.
 func Find(dir string) (Endpoints, error) {
-	notRunning := fmt.Errorf("devstack: the stack of %s %w", dir, ErrNotRunning)
+	notRunning := fmt.Errorf("the stack of %s %w", dir, ErrNotRunning)
 	lock, err := os.Open(filepath.Join(dir, "lock"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Endpoints{}, notRunning
@@ -51,7 +51,7 @@ func Find(dir string) (Endpoints, error) {
 		return Endpoints{}, err
 	}
 	if !found {
-		return Endpoints{}, fmt.Errorf("devstack: the stack of %s is still starting: %w", dir, ErrNotRunning)
+		return Endpoints{}, fmt.Errorf("the stack of %s is still starting: %w", dir, ErrNotRunning)
 	}
 	return e, nil
 }

@@ -44,7 +44,7 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("web: cannot listen on %s: %w", address, cause(err))
+		return nil, fmt.Errorf("cannot listen on %s: %w", address, cause(err))
 	}
 	return l, nil
 }

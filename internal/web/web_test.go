@@ -209,7 +209,7 @@ func TestListen(t *testing.T) {
 	}
 	defer func() { _ = l.Close() }()
 	_, err = web.Listen(context.Background(), l.Addr().String())
-	if want := "web: cannot listen on " + l.Addr().String() + ": bind: address already in use"; err == nil || err.Error() != want {
+	if want := "cannot listen on " + l.Addr().String() + ": bind: address already in use"; err == nil || err.Error() != want {
 		t.Errorf("the error is %v", err)
 	}
 }
