@@ -62,7 +62,8 @@ func (f clientFlags) newRateLimits(s *shop) (*rateLimits, error) {
 	}
 	key := sha256.Sum256(append([]byte("millrace rate limits\x00"), secret...)) // a key of its own
 	l.limiter, err = ratelimit.New(ratelimit.Options{
-		Redis: s.limitRedis, Prefix: fmt.Sprintf("mr:%s:", s.log.Info().ID), Secret: key[:], Wait: f.RateLimitWait, Logger: s.logger, Metrics: s.registry,
+		Redis: s.limitRedis, Prefix: fmt.Sprintf("mr:%s:", s.log.Info().ID), Secret: key[:], Wait: f.RateLimitWait,
+		Names: []string{l.requests.Name, l.mutations.Name}, Logger: s.logger, Metrics: s.registry,
 	})
 	if err == nil {
 		s.tellOf(l.limiter)
@@ -70,17 +71,23 @@ func (f clientFlags) newRateLimits(s *shop) (*rateLimits, error) {
 	return l, err
 }
 
-// limit counts a request, or a mutation, for its client: the token that it has shown, or else where it comes from.
-func (l *rateLimits) limit(ctx context.Context, c graph.Client, mutation bool, answer http.Header) error {
+// limit counts a request, or the mutations of one, for its client: the token that it has shown, or else where it comes from.
+func (l *rateLimits) limit(ctx context.Context, c graph.Client, mutations int, answer http.Header) error {
 	address, direct := l.proxies.Client(c.Peer, c.Header)
 	if direct && address.IsLoopback() && !l.loopback {
 		return nil
 	}
-	limit := l.requests
-	if mutation {
-		limit = l.mutations
+	limit, n := l.requests, 1
+	if mutations > 0 {
+		limit, n = l.mutations, mutations
 	}
-	d := l.limiter.Allow(ctx, limit, clientName(c, address))
+	if !limit.Off() && n > limit.Requests { // there will never be room for them
+		return &graph.Error{
+			Code:    graph.BadUserInput,
+			Message: fmt.Sprintf("the operation has %d mutations, and %d in %s are allowed: send fewer at a time; nothing has happened", n, limit.Requests, limit.Period),
+		}
+	}
+	d := l.limiter.AllowN(ctx, limit, clientName(c, address), n)
 	d.Write(answer)
 	if d.Allowed {
 		return nil
