@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -17,9 +19,10 @@ import (
 type projectionsCommand struct {
 	serverFlags
 	lagFlags
-	JSON  bool          `help:"Print JSON; with --watch an object a line."`
-	Watch bool          `short:"w" help:"Go on until interrupted: in place on a terminal, one list below the other elsewhere."`
-	Every time.Duration `default:"1s" help:"How often to look with --watch."`
+	JSON       bool           `help:"Print JSON; with --watch an object a line."`
+	Partitions bool           `help:"List all partitions, not only those in which something is missing or amiss. JSON has all of them."`
+	Watch      bool           `short:"w" help:"Go on until interrupted: in place on a terminal, one list below the other elsewhere."`
+	Every      *time.Duration `placeholder:"TIME" help:"How often to look with --watch (default: 1s)."`
 }
 
 // Run prints the list, once or again and again.
@@ -27,11 +30,18 @@ func (c *projectionsCommand) Run(ctx context.Context, out *console) error {
 	if err := c.lagFlags.check(); err != nil {
 		return err
 	}
-	if c.Every <= 0 {
-		return usageError{fmt.Errorf("--every must be above zero, not %s", c.Every)}
+	every := time.Second
+	if c.Every != nil {
+		every = *c.Every
+		switch {
+		case !c.Watch:
+			return usageError{errors.New("--every is for --watch")}
+		case every <= 0:
+			return usageError{fmt.Errorf("--every must be above zero, not %s", every)}
+		}
 	}
 	if c.Watch {
-		return c.watch(ctx, out)
+		return c.watch(ctx, out, every)
 	}
 	return withModels(ctx, c.serverFlags, c.lagFlags, out, func(models *projector.Models) error {
 		list, err := models.Status(ctx)
@@ -41,16 +51,24 @@ func (c *projectionsCommand) Run(ctx context.Context, out *console) error {
 		if c.JSON {
 			return printJSON(out.out, list)
 		}
-		return printProjections(out.out, list)
+		return printProjections(out.out, list, c.Partitions)
 	})
 }
 
-func printProjections(w io.Writer, list []projector.Status) error {
+// printProjections prints a line a read model and, below, a line a partition: each, or only those that somebody may have to look at.
+func printProjections(w io.Writer, list []projector.Status, all bool) error {
 	if err := printModels(w, list); err != nil {
 		return err
 	}
+	partitions := partitionsOf(list)
+	if !all {
+		partitions = slices.DeleteFunc(partitions, func(p partition) bool { return !p.amiss() })
+	}
+	if len(partitions) == 0 {
+		return nil
+	}
 	fmt.Fprintln(w)
-	return printPartitions(w, partitionsOf(list))
+	return printPartitions(w, partitions)
 }
 
 // printModels prints a line a read model.
@@ -83,6 +101,11 @@ func rebuild(r *projector.Rebuild) string {
 type partition struct {
 	model string
 	projector.PartitionStatus
+}
+
+// amiss reports whether something is missing in the partition, or it is not known whether, or nobody keeps it, or not all of it.
+func (p partition) amiss() bool {
+	return p.Lag > 0 || p.LagUnknown || p.Worker == "" || trouble(p.PartitionStatus) != ""
 }
 
 func partitionsOf(list []projector.Status) []partition {

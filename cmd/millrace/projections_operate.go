@@ -19,6 +19,11 @@ type projectionCommands struct {
 	Retry  retryCommand       `cmd:"" help:"Try an event again now, with what waits behind it, after a fix."`
 }
 
+// Help is shown with the commands.
+func (projectionCommands) Help() string {
+	return "Without a command it lists the read models; millrace projections list --help has the flags for that."
+}
+
 // parkedCommand lists what is parked.
 type parkedCommand struct {
 	serverFlags
@@ -37,7 +42,7 @@ func (c *parkedCommand) Run(ctx context.Context, out *console) error {
 			return err
 		}
 		if c.JSON {
-			return printJSON(out.out, list)
+			return printJSON(out.out, orEmpty(list))
 		}
 		return printParked(out.out, list)
 	})
@@ -116,7 +121,7 @@ func (c *eventFlags) operate(
 		}
 		if c.JSON {
 			err := printJSON(out.out, operated{
-				Projection: c.Name, Position: c.Position, Stream: o.Stream, Pending: o.Pending, Stopped: o.Stopped, Parked: o.Parked,
+				Projection: c.Name, Position: c.Position, Stream: o.Stream, Pending: o.Pending, Stopped: o.Stopped, Parked: orEmpty(o.Parked),
 			})
 			if err != nil {
 				return err

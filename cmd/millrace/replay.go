@@ -151,7 +151,7 @@ func (c *replayCommand) compare(ctx context.Context, r *replay) error {
 	}
 	tellParked(r.out.err, parked, "; its events from there are not compared")
 	if c.JSON {
-		compared := comparison{Differences: differences, Parked: parked}
+		compared := comparison{Differences: orEmpty(differences), Parked: orEmpty(parked)}
 		for _, p := range r.Projections {
 			compared.Projections = append(compared.Projections, p.Name)
 		}

@@ -49,6 +49,7 @@ func (c *upCommand) Run(ctx context.Context, out *console) (err error) {
 	} else if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { fmt.Fprintln(out.err, "Stopping; Ctrl-C again ends it at once.") })()
 	fmt.Fprintf(out.err, "Starting PostgreSQL (primary and replica), Redis and NATS below %s ...\n", c.Data)
 	stack, err := devstack.Start(ctx, devstack.Options{Dir: c.Data, Log: out.log, Supervise: true})
 	if err != nil {

@@ -59,6 +59,7 @@ func (c *verifyCommand) Run(ctx context.Context, out *console) error {
 			return err
 		}
 		if c.JSON {
+			v.Log, v.ReadModels, v.Parked = orEmpty(v.Log), orEmpty(v.ReadModels), orEmpty(v.Parked)
 			if err := printJSON(out.out, v); err != nil {
 				return err
 			}
@@ -70,6 +71,14 @@ func (c *verifyCommand) Run(ctx context.Context, out *console) error {
 		}
 		return nil
 	})
+}
+
+// orEmpty is a list that JSON shows as one where there is nothing in it too.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 func (v *verified) print(out *console) {

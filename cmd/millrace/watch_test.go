@@ -211,6 +211,7 @@ func TestWatchingWithoutSense(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
 		"projections --watch --every 0s":    "millrace: --every must be above zero, not 0s\n",
+		"projections --every 2s":            "millrace: --every is for --watch\n",
 		"projections --lag-target 0s":       "millrace: --lag-target (MILLRACE_LAG_TARGET) must be above zero, not 0s\n",
 		"up --lag-target 0s --data nowhere": "millrace: --lag-target (MILLRACE_LAG_TARGET) must be above zero, not 0s\n",
 	} {

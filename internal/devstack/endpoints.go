@@ -46,7 +46,7 @@ func Find(dir string) (Endpoints, error) {
 		return Endpoints{}, notRunning
 	}
 	var e Endpoints
-	found, err := readJSON(endpointsFile(dir), &e)
+	found, err := readJSON(EndpointsFile(dir), &e)
 	if err != nil {
 		return Endpoints{}, err
 	}
@@ -56,13 +56,14 @@ func Find(dir string) (Endpoints, error) {
 	return e, nil
 }
 
-func endpointsFile(dir string) string { return filepath.Join(dir, "stack.json") }
+// EndpointsFile is where a stack that runs on a data directory tells its [Endpoints], as JSON.
+func EndpointsFile(dir string) string { return filepath.Join(dir, "stack.json") }
 
 // publish tells other processes where the servers listen.
-func (d *dataDir) publish(e Endpoints) error { return writeJSON(endpointsFile(d.path), e) }
+func (d *dataDir) publish(e Endpoints) error { return writeJSON(EndpointsFile(d.path), e) }
 
 func (d *dataDir) unpublish() error {
-	if err := os.Remove(endpointsFile(d.path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(EndpointsFile(d.path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("devstack: removing the list of endpoints: %w", err)
 	}
 	return nil

@@ -19,7 +19,9 @@ const (
 	// writeTimeout is for a whole answer; handlers that stream set another for each part of it.
 	writeTimeout   = 60 * time.Second
 	idleTimeout    = 120 * time.Second
-	maxHeaderBytes = 64 << 10
+	maxHeaderBytes = 64<<10 - headerSlack
+	// headerSlack is what net/http lets headers have beyond MaxHeaderBytes.
+	headerSlack = 4 << 10
 )
 
 // Options are a server's parts.
