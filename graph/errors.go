@@ -51,6 +51,11 @@ const (
 	Internal Code = "INTERNAL"
 )
 
+var codes = []Code{
+	BadUserInput, Unauthenticated, Forbidden, NotFound, Conflict, Stale, RateLimited, Overloaded, Unavailable,
+	PersistedQueryNotFound, PersistedQueryNotSupported, Internal,
+}
+
 // Error is an error whose text is for the client.
 type Error struct {
 	Code    Code
