@@ -300,8 +300,8 @@ func awaitLog(ctx context.Context, pool *pgxpool.Pool, f shopFlags, logger *slog
 		}
 		select {
 		case <-ctx.Done():
-			if at := pool.Config().ConnConfig; silent(err) {
-				return nil, fmt.Errorf("PostgreSQL at %s does not answer: %w", net.JoinHostPort(at.Host, strconv.Itoa(int(at.Port))), ctx.Err())
+			if at := pool.Config().ConnConfig; silent(err) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return nil, fmt.Errorf("PostgreSQL at %s does not answer", net.JoinHostPort(at.Host, strconv.Itoa(int(at.Port))))
 			}
 			return nil, fmt.Errorf("waiting for the database: %w: %w", ctx.Err(), err)
 		case <-time.After(250 * time.Millisecond):
