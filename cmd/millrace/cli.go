@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -83,7 +84,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	parsed, err := parser.Parse(args)
+	parsed, err := parser.Parse(joinNegative(args))
 	if exited >= 0 {
 		return exited
 	}
@@ -133,6 +134,21 @@ func helpOf(v *kong.Value) string {
 		return v.Help
 	}
 	return strings.TrimSuffix(v.Help, ".") + " (" + strings.Join(notes, "; ") + ")."
+}
+
+var negative = regexp.MustCompile(`^-[0-9]`)
+
+// joinNegative makes one argument of a flag and a number below zero, which would be taken for flags itself: what is wrong with the number is for the
+// command to say.
+func joinNegative(args []string) (joined []string) {
+	for i, arg := range args {
+		if i > 0 && negative.MatchString(arg) && strings.HasPrefix(args[i-1], "--") && !strings.Contains(args[i-1], "=") {
+			joined[len(joined)-1] += "=" + arg
+			continue
+		}
+		joined = append(joined, arg)
+	}
+	return joined
 }
 
 // redisLog is where the Redis client tells of its connections; what that means for the shop its users tell.
