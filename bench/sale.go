@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -131,7 +133,7 @@ func (l *lab) sell(ctx context.Context, o SaleOptions) (out *saleOutcome, err er
 	if err != nil {
 		return nil, err
 	}
-	l.say("%d units of %d SKUs, %d buyers, %d at a time, %d api processes", o.Units, o.SKUs, o.Buyers, o.Concurrency, o.APIs)
+	l.say("%s", o.describe())
 	out = &saleOutcome{SaleOptions: o, tally: newTally(o.APIs)}
 	if err := out.run(ctx, apis, p); err != nil {
 		return nil, errors.Join(fmt.Errorf("bench: the sale: %w", err), context.Cause(ctx))
@@ -144,6 +146,22 @@ func (l *lab) sell(ctx context.Context, o SaleOptions) (out *saleOutcome, err er
 		return nil, err
 	}
 	return out, out.audit.err()
+}
+
+// describe says in a line what is sold to whom.
+func (o SaleOptions) describe() string {
+	return fmt.Sprintf("%s of %s, %s, %d at a time, %s", many(o.Units, "unit"), many(o.SKUs, "SKU"), many(o.Buyers, "buyer"), o.Concurrency, many(o.APIs, "api process"))
+}
+
+// many says how many there are of something.
+func many(n int, what string) string {
+	switch {
+	case n == 1:
+		return "1 " + what
+	case strings.HasSuffix(what, "s"):
+		return strconv.Itoa(n) + " " + what + "es"
+	}
+	return strconv.Itoa(n) + " " + what + "s"
 }
 
 // product is what is sold.

@@ -29,7 +29,7 @@ const requestTimeout = 30 * time.Second
 // startAPIs starts api processes, each on a port of its own, on the servers of a shop. The shop's own serves nobody meanwhile: its process
 // relays, keeps the read models, and takes payments.
 func (l *lab) startAPIs(ctx context.Context, s *shop, n int) ([]*apiProcess, error) {
-	l.say("starting %d api processes", n)
+	l.say("starting %s", many(n, "api process"))
 	apis := make([]*apiProcess, n)
 	starting, ctx := errgroup.WithContext(ctx)
 	for i := range apis {

@@ -50,7 +50,7 @@ func (s *Sale) draw(format string) ([]byte, error) {
 		}
 	}
 	throughput := s.plot(
-		fmt.Sprintf("%d units of %d SKUs, %d buyers, %d at a time, %d api processes", s.Units, s.SKUs, s.Buyers, s.Concurrency, s.APIs), "buyers a second",
+		SaleOptions{Units: s.Units, SKUs: s.SKUs, Buyers: s.Buyers, Concurrency: s.Concurrency, APIs: s.APIs}.describe(), "buyers a second",
 		[]curve{
 			{"sold", perSecond(func(m SaleMoment) int { return m.Sold })},
 			{"refused", perSecond(func(m SaleMoment) int { return m.Refused })},

@@ -41,7 +41,7 @@ func KeyFrom(ctx context.Context) (Key, bool) {
 }
 
 // ErrKeyUsed is the refusal of a key that was used before for something else.
-var ErrKeyUsed = rule.New(rule.Conflict, "the key was used before with another input").At("input", "idempotencyKey")
+var ErrKeyUsed = rule.New(rule.Conflict, "the key was used before for another request").At("input", "idempotencyKey")
 
 // hash returns a keyed hash of the key for some purpose.
 func (k Key) hash(secret []byte, purpose ...string) []byte {

@@ -13,12 +13,12 @@ import (
 // retryAfter is what a refused client is told when the reason knows no better.
 const retryAfter = time.Second
 
-// limit counts a request or a mutation of a client, or says that there are too many.
-func (h *Handler) limit(ctx context.Context, c Client, mutation bool, answer http.Header) *Error {
+// limit counts a request of a client, or the mutations of one, or says that there are too many.
+func (h *Handler) limit(ctx context.Context, c Client, mutations int, answer http.Header) *Error {
 	if h.options.Limit == nil {
 		return nil
 	}
-	if err := h.options.Limit(ctx, c, mutation, answer); err != nil {
+	if err := h.options.Limit(ctx, c, mutations, answer); err != nil {
 		return h.refusal(ctx, err)
 	}
 	return nil

@@ -322,14 +322,14 @@ func TestLimit(t *testing.T) {
 	var mu sync.Mutex
 	var counted []string
 	var over string
-	_, base := face(t, s, graph.Options{Limit: func(_ context.Context, c graph.Client, mutation bool, answer http.Header) error {
+	_, base := face(t, s, graph.Options{Limit: func(_ context.Context, c graph.Client, mutations int, answer http.Header) error {
 		mu.Lock()
 		defer mu.Unlock()
 		what := "request"
-		if mutation {
+		if mutations > 0 {
 			what = "mutation"
 		}
-		counted = append(counted, strings.Join(strings.Fields(what+" "+c.Header.Get("X-Name")+" "+c.Token), " "))
+		counted = append(counted, strings.Join(strings.Fields(strings.TrimPrefix(fmt.Sprint(mutations, " "), "0 ")+what+" "+c.Header.Get("X-Name")+" "+c.Token), " "))
 		answer.Set("RateLimit-Remaining", fmt.Sprint(len(counted)))
 		if !strings.HasPrefix(c.Peer, "127.0.0.1:") {
 			t.Errorf("the peer is %s", c.Peer)
@@ -352,9 +352,13 @@ func TestLimit(t *testing.T) {
 		{"staff", "", func() answer { return ask(t, base, query, nil, "Authorization", "Bearer "+staffToken) }, 200, "request " + staffToken},
 		{"a wrong token", "", func() answer { return ask(t, base, query, nil, "Authorization", "Bearer x") }, 200, "request"},
 		{"nonsense", "", func() answer { return ask(t, base, "{", nil) }, 200, "request"},
-		{"mutation", "", func() answer { return ask(t, base, mutation, nil) }, 200, "request, mutation"},
+		{"mutation", "", func() answer { return ask(t, base, mutation, nil) }, 200, "request, 1 mutation"},
+		{"several mutations", "", func() answer {
+			return ask(t, base, `mutation { a: cartCreate { position } ... on Mutation { b: cartCreate { position } ...more } __typename } fragment more on Mutation { c: cartCreate { position } }`, nil)
+		}, 200, "request, 3 mutation"},
+		{"no mutation in a mutation", "", func() answer { return ask(t, base, `mutation { __typename }`, nil) }, 200, "request, 1 mutation"},
 		{"too many requests", "request", func() answer { return ask(t, base, mutation, nil) }, 429, "request"},
-		{"too many mutations", "mutation", func() answer { return ask(t, base, mutation, nil, "Accept", graphqlJSON) }, 429, "request, mutation"},
+		{"too many mutations", "mutation", func() answer { return ask(t, base, mutation, nil, "Accept", graphqlJSON) }, 429, "request, 1 mutation"},
 		{"too many mutations, query", "mutation", func() answer { return ask(t, base, query, nil) }, 200, "request"},
 		{"too many streams", "request", func() answer {
 			return ask(t, base, `subscription { stockChanged(skus: ["A"]) { sku } }`, nil, "Accept", "text/event-stream")
@@ -364,14 +368,14 @@ func TestLimit(t *testing.T) {
 			socket.data()
 			socket.next()
 			return answer{status: 200}
-		}, 200, "request " + staffToken + ", mutation " + staffToken},
+		}, 200, "request " + staffToken + ", 1 mutation " + staffToken},
 		{"too many mutations on a socket", "mutation", func() answer {
 			socket.subscribe("2", mutation, nil)
 			if m := socket.next(); m.Type != "error" || !strings.Contains(string(m.Payload), "RATE_LIMITED") {
 				t.Errorf("the socket hears %+v", m)
 			}
 			return answer{status: 200}
-		}, 200, "request " + staffToken + ", mutation " + staffToken},
+		}, 200, "request " + staffToken + ", 1 mutation " + staffToken},
 	} {
 		mu.Lock()
 		over = c.over
@@ -392,7 +396,7 @@ func TestLimit(t *testing.T) {
 			t.Errorf("%s: Retry-After %s, %s", c.name, a.header.Get("Retry-After"), a.body)
 		}
 	}
-	if n := s.count("execute"); n != 2 {
+	if n := s.count("execute"); n != 5 {
 		t.Errorf("%d mutations were executed", n)
 	}
 }

@@ -14,13 +14,14 @@ import (
 // call is what one operation knows beside its own document: who asks, what it has read, what it has done.
 type call struct {
 	staff       bool
-	mutation    bool
 	correlation string
 	// name is the operation's name or its root fields, for logs.
 	name string
 
-	// keyed says that the request came with an idempotency key.
-	keyed bool
+	// mutations is how many mutations it has.
+	mutations int
+	// keyed says that the request came with an idempotency key, repeatable that each of its mutations has one.
+	keyed, repeatable bool
 	// asOf is the position of the last mutation's effect if it had a key: its answer shows what was known then. 0 means now.
 	asOf int64
 

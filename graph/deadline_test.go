@@ -67,9 +67,10 @@ func TestDeadline(t *testing.T) {
 	server := httptest.NewServer(h)
 	defer server.Close()
 	for query, want := range map[string]string{
-		`{ products { nodes { title } } }`:     "UNAVAILABLE: the answer took too long; ask again",
-		`mutation { cartCreate { position } }`: "UNAVAILABLE: it is not known whether this has happened; look, or send it again with the same idempotency key",
-		`mutation { cartLinesAdd(input: {cartId: "c", lines: [{sku: "A", quantity: 1}]}) { cart { lines { variant { product { title } } } } } }`: "UNAVAILABLE: this has happened, but the answer took too long; look, or send it again with the same idempotency key",
+		`{ products { nodes { title } } }`:                                   "UNAVAILABLE: the answer took too long; ask again",
+		`mutation { cartCreate { position } }`:                               "UNAVAILABLE: it is not known whether this has happened; look whether it has before you send it again",
+		`mutation { cartCreate(input: {idempotencyKey: "k"}) { position } }`: "UNAVAILABLE: it is not known whether this has happened; look, or send it again with the same idempotency key",
+		`mutation { cartLinesAdd(input: {cartId: "c", lines: [{sku: "A", quantity: 1}]}) { cart { lines { variant { product { title } } } } } }`: "UNAVAILABLE: this has happened, but the answer took too long; look, and do not send it again",
 	} {
 		parts.began, parts.given = time.Now(), 0
 		a := ask(t, server.URL, query, nil)

@@ -51,6 +51,11 @@ const (
 	Internal Code = "INTERNAL"
 )
 
+var codes = []Code{
+	BadUserInput, Unauthenticated, Forbidden, NotFound, Conflict, Stale, RateLimited, Overloaded, Unavailable,
+	PersistedQueryNotFound, PersistedQueryNotSupported, Internal,
+}
+
 // Error is an error whose text is for the client.
 type Error struct {
 	Code    Code
@@ -72,17 +77,25 @@ var (
 	errKeyUsed    = problem(Conflict, "the idempotency key was used before for another request; nothing has happened")
 )
 
-const outcomeUnknown = "it is not known whether this has happened; look, or send it again with the same idempotency key"
+// outcomeUnknown tells that nobody knows whether a mutation has happened, and what to do about it.
+func (c *call) outcomeUnknown() *gqlerror.Error {
+	if c.repeatable {
+		return coded(Unavailable, "it is not known whether this has happened; look, or send it again with the same idempotency key")
+	}
+	return coded(Unavailable, "it is not known whether this has happened; look whether it has before you send it again")
+}
 
 // tooLate tells that the operation's time is up, and what that means for what it was to change.
 func (c *call) tooLate() *gqlerror.Error {
 	switch {
-	case !c.mutation:
+	case c.mutations == 0:
 		return coded(Unavailable, "the answer took too long; ask again")
-	case c.reached() > 0:
+	case c.reached() == 0:
+		return c.outcomeUnknown()
+	case c.repeatable:
 		return coded(Unavailable, "this has happened, but the answer took too long; look, or send it again with the same idempotency key")
 	default:
-		return coded(Unavailable, outcomeUnknown)
+		return coded(Unavailable, "this has happened, but the answer took too long; look, and do not send it again")
 	}
 }
 
@@ -138,7 +151,7 @@ func (h *Handler) translate(ctx context.Context, err error) *gqlerror.Error {
 		}
 		return coded(Stale, "what was asked for has fallen behind; ask again")
 	case errors.Is(err, es.ErrOutcomeUnknown):
-		return coded(Unavailable, outcomeUnknown)
+		return callFrom(ctx).outcomeUnknown()
 	case errors.Is(err, es.ErrUnavailable):
 		return coded(Unavailable, "the shop cannot take this now; nothing has happened, try again")
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -41,10 +41,10 @@ type Options struct {
 	// Origins are those, beside the server's own, from which browsers may open WebSockets, for example
 	// https://shop.example; "*" means all.
 	Origins []string
-	// Limit, if not nil, counts what a client asks for: each request and each operation on a socket, and a mutation once more as such. It
-	// may tell the client how often it may ask, in the header of the answer. An *Error with the code RateLimited is answered with 429 and
-	// Retry-After.
-	Limit func(ctx context.Context, client Client, mutation bool, answer http.Header) error
+	// Limit, if not nil, counts what a client asks for: each request and each operation on a socket, with 0 mutations, and then once more
+	// how many mutations it has, if any. It may tell the client how often it may ask, in the header of the answer; who reads a public answer
+	// to a GET is told nothing, since it is kept for others. An *Error with the code RateLimited is answered with 429 and Retry-After.
+	Limit func(ctx context.Context, client Client, mutations int, answer http.Header) error
 	// Admit, if not nil, is asked about each operation before any of it runs, and may let it wait. An *Error with the code Overloaded or
 	// Unavailable is answered with 503 and Retry-After. What it admits is released exactly once: when the operation has been answered, or a
 	// subscription for the first time.

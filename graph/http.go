@@ -45,7 +45,7 @@ func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 	}
 	id, denied := h.identify(r.Header)
 	client := h.client(r.RemoteAddr, r.Header, id)
-	if err := h.limit(r.Context(), client, false, w.Header()); err != nil {
+	if err := h.limit(r.Context(), client, 0, w.Header()); err != nil {
 		h.answerRefused(w, want, err)
 		return
 	}
@@ -89,7 +89,7 @@ func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if mutation {
-			if err := h.limit(r.Context(), client, true, w.Header()); err != nil {
+			if err := h.limit(r.Context(), client, p.call.mutations, w.Header()); err != nil {
 				h.answerRefused(w, want, err)
 				return
 			}

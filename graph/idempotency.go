@@ -92,6 +92,14 @@ func keysOf(op *ast.OperationDefinition, variables map[string]any, in request, s
 	return found, nil
 }
 
+// mutations returns how many mutations an operation has, 0 if it is none; one without any counts as one.
+func mutations(op *ast.OperationDefinition) int {
+	if op.Operation != ast.Mutation {
+		return 0
+	}
+	return max(1, len(mutationsOf(op.SelectionSet, nil)))
+}
+
 // mutationsOf returns the fields of a mutation in the order in which they are run, one for each name in the answer.
 func mutationsOf(set ast.SelectionSet, found []*ast.Field) []*ast.Field {
 	for _, selection := range set {

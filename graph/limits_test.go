@@ -85,6 +85,31 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestNumbers checks that a number which does not fit is refused with the number that was sent, wherever among the variables it is.
+func TestNumbers(t *testing.T) {
+	s := newShop(t)
+	_, base := face(t, s, graph.Options{})
+	const page = `query($n: Int) { products(first: $n) { totalCount } }`
+	const cart = `mutation($in: CartCreateInput) { cartCreate(input: $in) { position } }`
+	for _, c := range []struct{ query, variables, want string }{
+		{page, `{"n": 1.5}`, "$n: 1.5 is not a whole number of 32 bits"},
+		{page, `{"n": 30000000000000000000}`, "$n: 30000000000000000000 is not a whole number of 32 bits"},
+		{page, `{"n": 2147483648}`, "$n: 2147483648 is not a whole number of 32 bits"},
+		{page, `{"n": "1.5"}`, "$n: cannot use string as Int"},
+		{cart, `{"in": {"lines": [{"sku": "A", "quantity": 1}, {"sku": "A", "quantity": 0.25}]}}`, "$in.lines[1].quantity: 0.25 is not a whole number of 32 bits"},
+		{cart, `{"in": {"lines": {"sku": "A", "quantity": 1e40}}}`, "$in.lines.quantity: 1e40 is not a whole number of 32 bits"},
+		{cart, `{"in": [1.5]}`, "$in: must be a CartCreateInput, not a slice"},
+	} {
+		a := send(t, "POST", base+"/graphql", fmt.Sprintf(`{"query": %q, "variables": %s}`, c.query, c.variables), "Content-Type", "application/json")
+		if got := a.wrong(t); got != "BAD_USER_INPUT: "+c.want {
+			t.Errorf("%s: %s, not %s", c.variables, got, c.want)
+		}
+	}
+	if n := s.count("execute") + s.count("product count"); n != 0 {
+		t.Errorf("%d ran", n)
+	}
+}
+
 func compareGolden(t *testing.T, file string, got []byte) {
 	t.Helper()
 	if *update {

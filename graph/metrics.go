@@ -20,7 +20,7 @@ func newMetrics(r prometheus.Registerer, subscriptions *atomic.Int64) metrics {
 	with.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "millrace_graphql_subscriptions", Help: "Subscriptions that run.",
 	}, func() float64 { return float64(subscriptions.Load()) })
-	return metrics{
+	m := metrics{
 		seconds: with.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "millrace_graphql_seconds", Help: "How long queries and mutations took to run.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
@@ -32,6 +32,10 @@ func newMetrics(r prometheus.Registerer, subscriptions *atomic.Int64) metrics {
 			Name: "millrace_graphql_streams", Help: "WebSockets and event streams that are open.",
 		}),
 	}
+	for _, code := range codes { // what has not happened yet is 0, not absent
+		m.errors.WithLabelValues(string(code))
+	}
+	return m
 }
 
 // answered counts the errors of an answer.

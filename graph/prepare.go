@@ -115,6 +115,9 @@ func (h *Handler) prepare(ctx context.Context, id identity, in request) (p *prep
 	if errs != nil {
 		return nil, errs
 	}
+	if err := wrongNumber(h.schema, op, in.variables); err != nil {
+		return nil, gqlerror.List{variableError(err)}
+	}
 	variables, err := validator.VariableValues(h.schema, op, in.variables)
 	if err != nil {
 		return nil, gqlerror.List{variableError(err)}
@@ -126,7 +129,8 @@ func (h *Handler) prepare(ctx context.Context, id identity, in request) (p *prep
 	if err != nil {
 		return nil, gqlerror.List{h.translate(ctx, err)}
 	}
-	c.keyed, c.mutation = in.key != "", op.Operation == ast.Mutation
+	c.keyed, c.mutations = in.key != "", mutations(op)
+	c.repeatable = len(keys) == c.mutations
 	complexity, errs := h.options.Limits.check(op, variables, h.options.Introspection)
 	if errs != nil {
 		return nil, errs

@@ -153,6 +153,11 @@ func (h *Handler) writePublic(w http.ResponseWriter, r *http.Request, want media
 	if want == mediaGraphQL { // another representation has another validator
 		etag = `"g` + etag[1:]
 	}
+	for name := range header { // what one client hears of itself is not for those who are shown the answer by a cache
+		if strings.HasPrefix(name, "Ratelimit-") {
+			delete(header, name)
+		}
+	}
 	header.Set("Cache-Control", h.cacheControl)
 	header["Etag"] = []string{etag}
 	if matches(r.Header["If-None-Match"], etag) {

@@ -94,11 +94,11 @@ func (s *socket) admit(p *prepared) *Error {
 	client := s.h.client(s.conn.RemoteAddr().String(), s.header, s.id)
 	s.mu.Unlock()
 	untold := http.Header{} // a message has no header
-	if err := s.h.limit(p.ctx, client, false, untold); err != nil {
+	if err := s.h.limit(p.ctx, client, 0, untold); err != nil {
 		return err
 	}
 	if p.op.Operation.Operation == ast.Mutation {
-		if err := s.h.limit(p.ctx, client, true, untold); err != nil {
+		if err := s.h.limit(p.ctx, client, p.call.mutations, untold); err != nil {
 			return err
 		}
 	}

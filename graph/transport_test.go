@@ -85,7 +85,12 @@ func TestStatus(t *testing.T) {
 // TestCaching checks what caches between are told.
 func TestCaching(t *testing.T) {
 	s := newShop(t)
-	_, base := face(t, s, graph.Options{})
+	_, base := face(t, s, graph.Options{Limit: func(_ context.Context, _ graph.Client, _ int, answer http.Header) error {
+		for _, name := range []string{"RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy"} {
+			answer.Set(name, "1")
+		}
+		return nil
+	}})
 	get := func(query string, headers ...string) answer {
 		return send(t, "GET", base+"/graphql?query="+url.QueryEscape(query), "", headers...)
 	}
@@ -103,6 +108,15 @@ func TestCaching(t *testing.T) {
 	} {
 		if got := c.a.header.Get("Cache-Control"); got != c.want {
 			t.Errorf("%s: Cache-Control %s, not %s", name, got, c.want)
+		}
+		told := 0
+		for header := range c.a.header {
+			if strings.HasPrefix(header, "Ratelimit-") {
+				told++
+			}
+		}
+		if want := map[bool]int{true: 0, false: 4}[strings.HasPrefix(c.want, "public")]; told != want { // a cache would show them to others
+			t.Errorf("%s: %d headers tell how often the client may ask, not %d", name, told, want)
 		}
 		if got := c.a.header.Get("Vary"); got != "Accept, Authorization, Millrace-Position" {
 			t.Errorf("%s: Vary %s", name, got)
@@ -195,7 +209,15 @@ func TestLogAway(t *testing.T) {
 	}
 	s.breaks("execute", errors.Join(es.ErrUnavailable, es.ErrOutcomeUnknown))
 	a = ask(t, base, `mutation { cartCreate { position } }`, nil)
-	if a.status != http.StatusOK || !strings.HasPrefix(a.wrong(t), "UNAVAILABLE: it is not known") {
+	if a.status != http.StatusOK || !strings.HasSuffix(a.wrong(t), "look whether it has before you send it again") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	a = ask(t, base, `mutation { cartCreate { position } }`, nil, "Idempotency-Key", "k")
+	if a.status != http.StatusOK || !strings.HasSuffix(a.wrong(t), "send it again with the same idempotency key") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	a = ask(t, base, `mutation { a: cartCreate(input: {idempotencyKey: "k"}) { position } b: cartCreate { position } }`, nil)
+	if len(a.Errors) != 2 || !strings.HasSuffix(a.Errors[0].Message, "before you send it again") { // the whole of it is sent again
 		t.Errorf("%d %s", a.status, a.body)
 	}
 }
@@ -211,7 +233,15 @@ func TestLeaks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := fmt.Sprint(families); !strings.Contains(got, `"INTERNAL"`) || !strings.Contains(got, `"cartCreate"`) {
+		internal := 0.0
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				if f.GetName() == "millrace_graphql_errors_total" && m.GetLabel()[0].GetValue() == string(graph.Internal) {
+					internal += m.GetCounter().GetValue()
+				}
+			}
+		}
+		if got := fmt.Sprint(families); internal == 0 || !strings.Contains(got, `"cartCreate"`) {
 			t.Errorf("the metrics are %s", got)
 		}
 	}()

@@ -74,7 +74,7 @@ func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	defer leave()
 	id, denied := h.identify(r.Header)
-	if err := h.limit(r.Context(), h.client(r.RemoteAddr, r.Header, id), false, w.Header()); err != nil {
+	if err := h.limit(r.Context(), h.client(r.RemoteAddr, r.Header, id), 0, w.Header()); err != nil {
 		h.answerRefused(w, mediaJSON, err)
 		return
 	}

@@ -1,6 +1,6 @@
 // Shoppers look at lists of products and at single ones, so many a second, however long the answers take.
 import { check } from 'k6';
-import { list, must, number, product } from './millrace.js';
+import { list, must, number, product, url } from './millrace.js';
 
 const rate = number('RATE', 50);
 
@@ -18,6 +18,11 @@ export const options = {
     dropped_iterations: ['count==0'], // the shop, or this machine, cannot do so many a second
   },
 };
+
+// setup looks once whether there is a shop, so that a wrong URL is said once.
+export function setup() {
+  must(list(), `there is no shop at ${url}`);
+}
 
 export default function () {
   const page = must(list(), 'there is no list of products');

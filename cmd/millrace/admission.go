@@ -143,7 +143,7 @@ var (
 // admit refuses, before anything of it runs, what there is no room for, and mutations while the log cannot take them.
 func admit(limiters *limiters, side *writeSide) func(context.Context, graph.Operation) (graph.Release, error) {
 	return func(ctx context.Context, op graph.Operation) (graph.Release, error) {
-		if op.Kind == "mutation" && side.logAway() {
+		if op.Kind == "mutation" && side.refuses() {
 			return nil, errLogAway
 		}
 		limiter, class := limiters.place(op)
@@ -161,7 +161,7 @@ func admit(limiters *limiters, side *writeSide) func(context.Context, graph.Oper
 // refuse refuses what would have to be refused if it were understood.
 func refuse(limiters *limiters, side *writeSide) func(graph.Operation) *graph.Error {
 	return func(op graph.Operation) *graph.Error {
-		if op.Kind == "mutation" && side.logAway() {
+		if op.Kind == "mutation" && side.refuses() {
 			return errLogAway
 		}
 		if limiter, class := limiters.place(op); limiter.Refuse(class) {

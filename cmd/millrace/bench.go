@@ -14,13 +14,13 @@ import (
 
 // benchCommand measures.
 type benchCommand struct {
-	Name       []string      `arg:"" optional:"" help:"Benches to run: append-cold, append-keyed, append-hot, append-rivals, workers, idle-memory, browse, visible, live, flash-sale, overload, import, replay, replay-busy (default: all)."`
-	JSON       bool          `help:"Print JSON: an object a figure."`
-	File       string        `env:"MILLRACE_BENCH_FILE" placeholder:"CSV" help:"What to import, CSV or gzipped CSV; - for the day that is shipped (default: the whole data set where it lies beside the checkout)."`
-	Duration   time.Duration `placeholder:"15s" help:"How long a bench measures that does not end by itself (default: 15s, for overload 60s)."`
-	Postgres   string        `env:"MILLRACE_BENCH_POSTGRES" placeholder:"URL" help:"Append to this PostgreSQL server instead of a private one; databases are made there and dropped."`
-	Dir        string        `type:"existingdir" placeholder:"DIR" help:"Where private servers keep their data while they run: a disk, not memory (default: TMPDIR, else /var/tmp)."`
-	CPUProfile string        `name:"cpuprofile" placeholder:"FILE" help:"Write a CPU profile of this process, for go tool pprof."`
+	Name       []string       `arg:"" optional:"" help:"Benches to run: append-cold, append-keyed, append-hot, append-rivals, workers, idle-memory, browse, visible, live, flash-sale, overload, import, replay, replay-busy (default: all)."`
+	JSON       bool           `help:"Print JSON: one document, with an object for each figure."`
+	File       string         `env:"MILLRACE_BENCH_FILE" placeholder:"CSV" help:"What to import, CSV or gzipped CSV; - for the day that is shipped (default: the whole data set where it lies beside the checkout)."`
+	Duration   *time.Duration `placeholder:"15s" help:"How long a bench measures that does not end by itself (default: 15s, for overload 60s)."`
+	Postgres   string         `env:"MILLRACE_BENCH_POSTGRES" placeholder:"URL" help:"Append to this PostgreSQL server instead of a private one; databases are made there and dropped."`
+	Dir        string         `type:"existingdir" placeholder:"DIR" help:"Where private servers keep their data while they run: a disk, not memory (default: TMPDIR, else /var/tmp)."`
+	CPUProfile string         `name:"cpuprofile" placeholder:"FILE" help:"Write a CPU profile of this process, for go tool pprof."`
 
 	saleFlags
 }
@@ -43,8 +43,13 @@ func (c *benchCommand) Run(ctx context.Context, out *console) (err error) {
 		return fmt.Errorf("finding this program's own file: %w", err)
 	}
 	o := bench.Options{
-		Names: c.Name, Binary: binary, File: c.file(), PostgresURL: c.Postgres, Dir: c.Dir, Duration: c.Duration,
-		Progress: out.err, Logger: out.log,
+		Names: c.Name, Binary: binary, File: c.file(), PostgresURL: c.Postgres, Dir: c.Dir, Progress: out.err, Logger: out.log,
+	}
+	if c.Duration != nil {
+		if *c.Duration == 0 { // which stands for as long as each measures otherwise
+			return usageError{errors.New("--duration must be above zero")}
+		}
+		o.Duration = *c.Duration
 	}
 	if err := o.Check(); err != nil {
 		return usageError{err}
@@ -60,6 +65,9 @@ func (c *benchCommand) Run(ctx context.Context, out *console) (err error) {
 		return c.runSale(ctx, out, o)
 	}
 	report, runErr := bench.Run(ctx, o)
+	if runErr != nil && len(report.Figures) == 0 {
+		return runErr
+	}
 	if c.JSON {
 		return errors.Join(printJSON(out.out, report), runErr)
 	}

@@ -29,9 +29,6 @@ func (f cacheFlags) check() error {
 
 // open starts the cache, nil if none is wanted.
 func (f cacheFlags) open(s *shop, models *projector.Models) (*responsecache.Cache, error) {
-	if err := f.check(); err != nil {
-		return nil, err
-	}
 	if f.CacheMiB == 0 {
 		return nil, nil
 	}

@@ -7,7 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/alecthomas/kong"
 	"github.com/lmittmann/tint"
@@ -58,15 +60,23 @@ type usageError struct{ err error }
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
 
+// newParser returns a parser of the command line.
+func newParser(c *cli, options ...kong.Option) (*kong.Kong, error) {
+	parser, err := kong.New(c, append(options, kong.Name("millrace"),
+		kong.Description("A commerce backend that keeps its footing when the crowd arrives."), kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.ValueFormatter(helpOf), kong.Vars{"version": version},
+		kong.ExplicitGroups([]kong.Group{{Key: "sale", Title: "One flash sale, of the bench flash-sale alone:"}}))...)
+	if err != nil {
+		return nil, err
+	}
+	return parser, kong.Visit(parser.Model, ignoreEmpty)
+}
+
 // run is the program without the process: it parses args, runs the subcommand and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c cli
 	exited := -1
-	parser, err := kong.New(&c, kong.Name("millrace"),
-		kong.Description("A commerce backend that keeps its footing when the crowd arrives."),
-		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }), kong.UsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Vars{"version": version},
-		kong.ExplicitGroups([]kong.Group{{Key: "sale", Title: "One flash sale, of the bench flash-sale alone:"}}))
+	parser, err := newParser(&c, kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }))
 	if err != nil {
 		fmt.Fprintln(stderr, "millrace:", err)
 		return exitUsage
@@ -74,7 +84,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	parsed, err := parser.Parse(args)
+	parsed, err := parser.Parse(joinNegative(args))
 	if exited >= 0 {
 		return exited
 	}
@@ -101,6 +111,44 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "millrace:", err)
 		return exitError
 	}
+}
+
+// ignoreEmpty has a flag look only at variables of the environment that are not empty: MILLRACE_X= is the same as none.
+func ignoreEmpty(node kong.Visitable, next kong.Next) error {
+	if flag, ok := node.(*kong.Flag); ok {
+		flag.Tag.Envs = slices.DeleteFunc(slices.Clone(flag.Tag.Envs), func(name string) bool { return os.Getenv(name) == "" })
+	}
+	return next(nil)
+}
+
+// helpOf is the help of a flag or an argument, with its default, where a placeholder hides that, and its variable.
+func helpOf(v *kong.Value) string {
+	var notes []string
+	if v.HasDefault && v.Flag != nil && (v.Flag.PlaceHolder != "" || v.IsBool()) {
+		notes = append(notes, "default: "+v.Default)
+	}
+	if v.Flag != nil {
+		notes = append(notes, v.Flag.Envs...)
+	}
+	if len(notes) == 0 {
+		return v.Help
+	}
+	return strings.TrimSuffix(v.Help, ".") + " (" + strings.Join(notes, "; ") + ")."
+}
+
+var negative = regexp.MustCompile(`^-[0-9]`)
+
+// joinNegative makes one argument of a flag and a number below zero, which would be taken for flags itself: what is wrong with the number is for the
+// command to say.
+func joinNegative(args []string) (joined []string) {
+	for i, arg := range args {
+		if i > 0 && negative.MatchString(arg) && strings.HasPrefix(args[i-1], "--") && !strings.Contains(args[i-1], "=") {
+			joined[len(joined)-1] += "=" + arg
+			continue
+		}
+		joined = append(joined, arg)
+	}
+	return joined
 }
 
 // redisLog is where the Redis client tells of its connections; what that means for the shop its users tell.

@@ -9,13 +9,17 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/millrace/millrace/commands"
 	"github.com/millrace/millrace/internal/es"
+	"github.com/millrace/millrace/internal/feed"
+	"github.com/millrace/millrace/internal/postgres"
 )
 
 // eventsCommand shows the log.
 type eventsCommand struct {
-	serverFlags
+	logFlags
 	Stream string `placeholder:"NAME" help:"Only this stream, for example order-580729."`
 	From   int64  `default:"1" help:"First position to show."`
 	Limit  int    `default:"0" help:"Show at most so many; 0 means all."`
@@ -36,7 +40,7 @@ func (c *eventsCommand) Run(ctx context.Context, out *console) error {
 	if err != nil {
 		return err
 	}
-	return withShop(ctx, c.serverFlags, out, func(s *shop) error {
+	return withLog(ctx, c.logFlags, out, func(log *postgres.Log) error {
 		shown := 0
 		show := func(events []es.Event) error {
 			for i := range events {
@@ -59,9 +63,12 @@ func (c *eventsCommand) Run(ctx context.Context, out *console) error {
 			}
 			return nil
 		}
-		last, err := c.history(ctx, s, show)
+		last, err := c.history(ctx, log, show)
+		if err == nil && shown == 0 && !c.Follow {
+			fmt.Fprintln(out.err, c.nothing())
+		}
 		if err == nil && c.Follow {
-			err = s.feed.Follow(ctx, last, show)
+			err = follow(ctx, log, last, out, show)
 		}
 		if c.Follow && errors.Is(err, context.Canceled) {
 			return nil // the person who watches has seen enough
@@ -71,6 +78,28 @@ func (c *eventsCommand) Run(ctx context.Context, out *console) error {
 		}
 		return err
 	})
+}
+
+// nothing says of what there is nothing to show.
+func (c *eventsCommand) nothing() string {
+	switch {
+	case c.Stream != "" && c.From > 1:
+		return fmt.Sprintf("no events of stream %s from position %d on", c.Stream, c.From)
+	case c.Stream != "":
+		return "no events of stream " + c.Stream
+	case c.From > 1:
+		return fmt.Sprintf("no events from position %d on", c.From)
+	}
+	return "the log has no events yet"
+}
+
+// follow shows what is appended behind a position, as it is in PostgreSQL: a look at the log needs nothing else.
+func follow(ctx context.Context, log *postgres.Log, after int64, out *console, show func([]es.Event) error) error {
+	f := feed.New(feed.Options{Log: log, Info: log.Info(), Epoch: log.Epoch, Codec: commands.Codec(), Logger: out.log})
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return f.Run(ctx) })
+	g.Go(func() error { return f.Follow(ctx, after, show) })
+	return g.Wait()
 }
 
 // streamStates folds the events of one stream; nil folds nothing.
@@ -119,14 +148,14 @@ func (s *streamStates) after(e *es.Event) (json.RawMessage, error) {
 }
 
 // history shows what is in the log now, and returns the position behind which it goes on.
-func (c *eventsCommand) history(ctx context.Context, s *shop, show func([]es.Event) error) (last int64, err error) {
+func (c *eventsCommand) history(ctx context.Context, log *postgres.Log, show func([]es.Event) error) (last int64, err error) {
 	const page = 1000
 	if c.Stream != "" {
-		if last, err = s.log.Head(ctx); err != nil {
+		if last, err = log.Head(ctx); err != nil {
 			return 0, err
 		}
 		for version := int64(0); ; {
-			events, err := s.log.ReadStream(ctx, c.Stream, version, page)
+			events, err := log.ReadStream(ctx, c.Stream, version, page)
 			if err != nil {
 				return 0, err
 			}
@@ -143,7 +172,7 @@ func (c *eventsCommand) history(ctx context.Context, s *shop, show func([]es.Eve
 		}
 	}
 	for last = c.From - 1; ; {
-		events, err := s.log.ReadAll(ctx, last, page)
+		events, err := log.ReadAll(ctx, last, page)
 		if err != nil {
 			return 0, err
 		}

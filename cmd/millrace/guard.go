@@ -19,9 +19,14 @@ type guard struct{ *breaker.Breaker }
 
 // newGuard returns a guard of which the process's metrics and readiness tell.
 func (s *shop) newGuard(name string) guard {
-	b := breaker.New(breaker.Options{Name: name, Logger: s.logger, Metrics: s.registry})
-	s.tellOf(b)
-	return guard{b}
+	g := s.newSilentGuard(name)
+	s.tellOf(g)
+	return g
+}
+
+// newSilentGuard is newGuard for a part that tells readiness itself.
+func (s *shop) newSilentGuard(name string) guard {
+	return guard{breaker.New(breaker.Options{Name: name, Logger: s.logger, Metrics: s.registry})}
 }
 
 // refuses returns an error if a call may not be made. One that may has to be told to ended.

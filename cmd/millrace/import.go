@@ -21,7 +21,7 @@ type importCommand struct {
 // importOrdersCommand imports invoices.
 type importOrdersCommand struct {
 	serverFlags
-	paymentFlags
+	writeFlags
 	File     string `arg:"" placeholder:"FILE" help:"The file; - for the day that is shipped with the program."`
 	Rejected string `placeholder:"FILE" help:"Where to write rejected rows with line number and reason (default: the file's name with .rejected.csv, here)."`
 	JSON     bool   `help:"Print the summary as JSON."`
@@ -29,7 +29,13 @@ type importOrdersCommand struct {
 
 // Run imports, and returns when readers see all of it.
 func (c *importOrdersCommand) Run(ctx context.Context, out *console) error {
-	return withShop(ctx, c.serverFlags, out, func(s *shop) error {
+	if err := c.writeFlags.check(); err != nil {
+		return err
+	}
+	if err := c.resolveSecret(); err != nil {
+		return err
+	}
+	return withShop(ctx, c.serverFlags, lagFlags{}, out, func(s *shop) error {
 		source := onlineretail.Sample()
 		if c.File != "-" {
 			source = onlineretail.File(c.File)
@@ -37,7 +43,7 @@ func (c *importOrdersCommand) Run(ctx context.Context, out *console) error {
 		if c.Rejected == "" {
 			c.Rejected = onlineretail.RejectedPath(source.Name)
 		}
-		side, err := s.writeSide(c.PaymentDeadline, nil)
+		side, err := s.writeSide(c.writeFlags, nil)
 		if err != nil {
 			return err
 		}

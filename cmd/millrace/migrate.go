@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/millrace/millrace/internal/devstack"
 	"github.com/millrace/millrace/migrations"
 )
 
@@ -17,26 +16,17 @@ const (
 
 // migrateCommand brings a database to this release's schema.
 type migrateCommand struct {
-	dataFlag
-	shopFlags
-	DatabaseURL string `env:"MILLRACE_DATABASE_URL" placeholder:"URL" help:"PostgreSQL primary."`
-	Partitions  int    `default:"16" help:"Number of partitions of a log that does not exist yet, 1 to 256."`
+	logFlags
+	Partitions int `default:"16" help:"Number of partitions of a log that does not exist yet, 1 to 256."`
 }
 
 // Run migrates and returns.
 func (c *migrateCommand) Run(ctx context.Context, out *console) error {
-	if err := c.check(); err != nil {
-		return err
-	}
 	if c.Partitions < 1 || c.Partitions > 256 {
 		return usageError{fmt.Errorf("--partitions must be from 1 to 256, not %d", c.Partitions)}
 	}
-	if c.DatabaseURL == "" {
-		e, err := devstack.Find(c.Data)
-		if err != nil {
-			return usageError{fmt.Errorf("MILLRACE_DATABASE_URL is not set, and no millrace up was found in %s: %w", c.Data, err)}
-		}
-		c.DatabaseURL = e.PostgresURL
+	if _, err := c.resolve(); err != nil {
+		return err
 	}
 	if err := migrate(ctx, c.DatabaseURL, c.shopFlags, c.Partitions); err != nil {
 		return err

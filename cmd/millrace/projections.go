@@ -3,32 +3,47 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
 
+	"github.com/millrace/millrace/internal/postgres"
 	"github.com/millrace/millrace/internal/projector"
 )
 
 // projectionsCommand lists the read models.
 type projectionsCommand struct {
 	serverFlags
-	JSON  bool          `help:"Print JSON; with --watch an object a line."`
-	Watch bool          `short:"w" help:"Go on until interrupted: in place on a terminal, one list below the other elsewhere."`
-	Every time.Duration `default:"1s" help:"How often to look with --watch."`
+	lagFlags
+	JSON       bool           `help:"Print JSON; with --watch an object a line."`
+	Partitions bool           `help:"List all partitions, not only those in which something is missing or amiss. JSON has all of them."`
+	Watch      bool           `short:"w" help:"Go on until interrupted: in place on a terminal, one list below the other elsewhere."`
+	Every      *time.Duration `placeholder:"TIME" help:"How often to look with --watch (default: 1s)."`
 }
 
 // Run prints the list, once or again and again.
 func (c *projectionsCommand) Run(ctx context.Context, out *console) error {
-	if c.Every <= 0 {
-		return usageError{fmt.Errorf("--every must be above zero, not %s", c.Every)}
+	if err := c.lagFlags.check(); err != nil {
+		return err
+	}
+	every := time.Second
+	if c.Every != nil {
+		every = *c.Every
+		switch {
+		case !c.Watch:
+			return usageError{errors.New("--every is for --watch")}
+		case every <= 0:
+			return usageError{fmt.Errorf("--every must be above zero, not %s", every)}
+		}
 	}
 	if c.Watch {
-		return c.watch(ctx, out)
+		return c.watch(ctx, out, every)
 	}
-	return withModels(ctx, c.serverFlags, out, func(models *projector.Models) error {
+	return withModels(ctx, c.serverFlags, c.lagFlags, out, func(models *projector.Models) error {
 		list, err := models.Status(ctx)
 		if err != nil {
 			return err
@@ -36,16 +51,24 @@ func (c *projectionsCommand) Run(ctx context.Context, out *console) error {
 		if c.JSON {
 			return printJSON(out.out, list)
 		}
-		return printProjections(out.out, list)
+		return printProjections(out.out, list, c.Partitions)
 	})
 }
 
-func printProjections(w io.Writer, list []projector.Status) error {
+// printProjections prints a line a read model and, below, a line a partition: each, or only those that somebody may have to look at.
+func printProjections(w io.Writer, list []projector.Status, all bool) error {
 	if err := printModels(w, list); err != nil {
 		return err
 	}
+	partitions := partitionsOf(list)
+	if !all {
+		partitions = slices.DeleteFunc(partitions, func(p partition) bool { return !p.amiss() })
+	}
+	if len(partitions) == 0 {
+		return nil
+	}
 	fmt.Fprintln(w)
-	return printPartitions(w, partitionsOf(list))
+	return printPartitions(w, partitions)
 }
 
 // printModels prints a line a read model.
@@ -78,6 +101,11 @@ func rebuild(r *projector.Rebuild) string {
 type partition struct {
 	model string
 	projector.PartitionStatus
+}
+
+// amiss reports whether something is missing in the partition, or it is not known whether, or nobody keeps it, or not all of it.
+func (p partition) amiss() bool {
+	return p.Lag > 0 || p.LagUnknown || p.Worker == "" || trouble(p.PartitionStatus) != ""
 }
 
 func partitionsOf(list []projector.Status) []partition {
@@ -133,11 +161,33 @@ func printJSON(w io.Writer, value any) error {
 // toolPatience is how long a tool waits for the servers of a shop: somebody waits for the tool.
 const toolPatience = 10 * time.Second
 
-// withShop runs a tool on a shop and closes it.
-func withShop(ctx context.Context, f serverFlags, out *console, do func(*shop) error) (err error) {
+// toolConnections are those to PostgreSQL of a tool that reads the log.
+const toolConnections = 4
+
+// withLog runs a tool that needs nothing but the log.
+func withLog(ctx context.Context, f logFlags, out *console, do func(*postgres.Log) error) error {
+	if _, err := f.resolve(); err != nil {
+		return err
+	}
+	pool, err := openPool(f.DatabaseURL, toolConnections, "MILLRACE_DATABASE_URL", nil)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
 	opening, opened := context.WithTimeout(ctx, toolPatience)
 	defer opened()
-	s, err := openShop(opening, f, out.log)
+	log, err := awaitLog(opening, pool, f.shopFlags, out.log)
+	if err != nil {
+		return err
+	}
+	return do(log)
+}
+
+// withShop runs a tool on a shop and closes it.
+func withShop(ctx context.Context, f serverFlags, lag lagFlags, out *console, do func(*shop) error) (err error) {
+	opening, opened := context.WithTimeout(ctx, toolPatience)
+	defer opened()
+	s, err := openShop(opening, f, lag, out.log)
 	if err != nil {
 		return err
 	}

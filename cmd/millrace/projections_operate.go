@@ -19,6 +19,11 @@ type projectionCommands struct {
 	Retry  retryCommand       `cmd:"" help:"Try an event again now, with what waits behind it, after a fix."`
 }
 
+// Help is shown with the commands.
+func (projectionCommands) Help() string {
+	return "Without a command it lists the read models; millrace projections list --help has the flags for that."
+}
+
 // parkedCommand lists what is parked.
 type parkedCommand struct {
 	serverFlags
@@ -31,13 +36,13 @@ func (c *parkedCommand) Run(ctx context.Context, out *console) error {
 	if _, err := namedProjections(c.Name); err != nil {
 		return err
 	}
-	return withModels(ctx, c.serverFlags, out, func(models *projector.Models) error {
+	return withModels(ctx, c.serverFlags, lagFlags{}, out, func(models *projector.Models) error {
 		list, err := models.Parked(ctx, c.Name...)
 		if err != nil {
 			return err
 		}
 		if c.JSON {
-			return printJSON(out.out, list)
+			return printJSON(out.out, orEmpty(list))
 		}
 		return printParked(out.out, list)
 	})
@@ -106,7 +111,7 @@ func (c *eventFlags) operate(
 	if c.Wait < 0 {
 		return usageError{fmt.Errorf("--wait %s: it cannot be negative", c.Wait)}
 	}
-	return withModels(ctx, c.serverFlags, out, func(models *projector.Models) error {
+	return withModels(ctx, c.serverFlags, lagFlags{}, out, func(models *projector.Models) error {
 		if err := ask(models, ctx, c.Name, c.Position); err != nil {
 			return err
 		}
@@ -116,7 +121,7 @@ func (c *eventFlags) operate(
 		}
 		if c.JSON {
 			err := printJSON(out.out, operated{
-				Projection: c.Name, Position: c.Position, Stream: o.Stream, Pending: o.Pending, Stopped: o.Stopped, Parked: o.Parked,
+				Projection: c.Name, Position: c.Position, Stream: o.Stream, Pending: o.Pending, Stopped: o.Stopped, Parked: orEmpty(o.Parked),
 			})
 			if err != nil {
 				return err
@@ -157,8 +162,8 @@ func (c *eventFlags) await(ctx context.Context, models *projector.Models) (proje
 }
 
 // withModels runs a tool on the read models. A mistake of the operator's is told as one.
-func withModels(ctx context.Context, f serverFlags, out *console, do func(*projector.Models) error) error {
-	return withShop(ctx, f, out, func(s *shop) error {
+func withModels(ctx context.Context, f serverFlags, lag lagFlags, out *console, do func(*projector.Models) error) error {
+	return withShop(ctx, f, lag, out, func(s *shop) error {
 		err := do(s.models())
 		if mistake, ok := errors.AsType[*projector.OperatorError](err); ok {
 			return usageError{mistake}

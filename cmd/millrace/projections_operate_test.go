@@ -56,8 +56,9 @@ func TestAnOperatorParksAnEvent(t *testing.T) {
 		err := conn.QueryRow(t.Context(), `SELECT count(*) FROM projection_failures WHERE projection = 'orders' AND position = 1`).Scan(&n)
 		return err == nil && n == 1
 	})
-	tells(tool(exitOK, "list"), "FAILED")
+	await(t, "the list to tell so", settle, func() bool { return strings.Contains(tool(exitOK, "list"), "FAILED") }) // of what readers see by then
 	tells(tool(exitOK, "--json"), "position 1, order.fulfilled of order-1")
+	tells(tool(exitOK, "--json"), `"status": "FAILED"`)
 	tells(tool(exitOK, "parked"), "nothing is parked")
 	tells(tool(exitUsage, "park", "orders", "--position", "2"), "it stands still at 1 (order.fulfilled of order-1)")
 	tells(tool(exitError, "retry", "orders", "--position", "1"), "orders still stands still at position 1")

@@ -18,7 +18,7 @@ type clientFlags struct {
 	RateLimit          string        `default:"1200/1m" env:"MILLRACE_RATE_LIMIT" placeholder:"N/PERIOD" help:"Requests that one client may send; 0 for any number."`
 	RateLimitMutations string        `default:"300/1m" env:"MILLRACE_RATE_LIMIT_MUTATIONS" placeholder:"N/PERIOD" help:"Mutations among them; 0 for any number."`
 	RateLimitWait      time.Duration `default:"25ms" env:"MILLRACE_RATE_LIMIT_WAIT" placeholder:"TIME" help:"How long Redis may take to count a request; after that the process counts by itself."`
-	RateLimitLoopback  bool          `env:"MILLRACE_RATE_LIMIT_LOOPBACK" help:"Limit clients on this machine too."`
+	RateLimitLoopback  toggle        `env:"MILLRACE_RATE_LIMIT_LOOPBACK" help:"Limit clients on this machine too."`
 	TrustedProxies     string        `default:"127.0.0.0/8,::1" env:"MILLRACE_TRUSTED_PROXIES" placeholder:"NETWORK,..." help:"Proxies whose word for their client's address is taken."`
 	ForwardedHeader    string        `default:"X-Forwarded-For" env:"MILLRACE_FORWARDED_HEADER" placeholder:"NAME" help:"What these proxies write that address to: X-Forwarded-For or Forwarded."`
 }
@@ -31,9 +31,9 @@ type rateLimits struct {
 	loopback            bool
 }
 
-// newRateLimits returns the limits that the flags ask for.
-func (f clientFlags) newRateLimits(s *shop) (*rateLimits, error) {
-	l := &rateLimits{requests: ratelimit.Limit{Name: "requests"}, mutations: ratelimit.Limit{Name: "mutations"}, loopback: f.RateLimitLoopback}
+// parse returns the limits that the flags ask for, still without a limiter, or what is wrong with them.
+func (f clientFlags) parse() (*rateLimits, error) {
+	l := &rateLimits{requests: ratelimit.Limit{Name: "requests"}, mutations: ratelimit.Limit{Name: "mutations"}, loopback: bool(f.RateLimitLoopback)}
 	var err error
 	if l.requests.Rate, err = ratelimit.ParseRate(f.RateLimit); err != nil {
 		return nil, usageError{fmt.Errorf("--rate-limit (MILLRACE_RATE_LIMIT): %w", err)}
@@ -47,13 +47,23 @@ func (f clientFlags) newRateLimits(s *shop) (*rateLimits, error) {
 	if f.RateLimitWait <= 0 {
 		return nil, usageError{fmt.Errorf("--rate-limit-wait (MILLRACE_RATE_LIMIT_WAIT): must be above zero, not %v", f.RateLimitWait)}
 	}
+	return l, nil
+}
+
+// newRateLimits returns the limits that the flags ask for.
+func (f clientFlags) newRateLimits(s *shop) (*rateLimits, error) {
+	l, err := f.parse()
+	if err != nil {
+		return nil, err
+	}
 	secret, err := s.flags.secret()
 	if err != nil {
 		return nil, err
 	}
 	key := sha256.Sum256(append([]byte("millrace rate limits\x00"), secret...)) // a key of its own
 	l.limiter, err = ratelimit.New(ratelimit.Options{
-		Redis: s.limitRedis, Prefix: fmt.Sprintf("mr:%s:", s.log.Info().ID), Secret: key[:], Wait: f.RateLimitWait, Logger: s.logger, Metrics: s.registry,
+		Redis: s.limitRedis, Prefix: fmt.Sprintf("mr:%s:", s.log.Info().ID), Secret: key[:], Wait: f.RateLimitWait,
+		Names: []string{l.requests.Name, l.mutations.Name}, Logger: s.logger, Metrics: s.registry,
 	})
 	if err == nil {
 		s.tellOf(l.limiter)
@@ -61,17 +71,23 @@ func (f clientFlags) newRateLimits(s *shop) (*rateLimits, error) {
 	return l, err
 }
 
-// limit counts a request, or a mutation, for its client: the token that it has shown, or else where it comes from.
-func (l *rateLimits) limit(ctx context.Context, c graph.Client, mutation bool, answer http.Header) error {
+// limit counts a request, or the mutations of one, for its client: the token that it has shown, or else where it comes from.
+func (l *rateLimits) limit(ctx context.Context, c graph.Client, mutations int, answer http.Header) error {
 	address, direct := l.proxies.Client(c.Peer, c.Header)
 	if direct && address.IsLoopback() && !l.loopback {
 		return nil
 	}
-	limit := l.requests
-	if mutation {
-		limit = l.mutations
+	limit, n := l.requests, 1
+	if mutations > 0 {
+		limit, n = l.mutations, mutations
 	}
-	d := l.limiter.Allow(ctx, limit, clientName(c, address))
+	if !limit.Off() && n > limit.Requests { // there will never be room for them
+		return &graph.Error{
+			Code:    graph.BadUserInput,
+			Message: fmt.Sprintf("the operation has %d mutations, and %d in %s are allowed: send fewer at a time; nothing has happened", n, limit.Requests, limit.Period),
+		}
+	}
+	d := l.limiter.AllowN(ctx, limit, clientName(c, address), n)
 	d.Write(answer)
 	if d.Allowed {
 		return nil

@@ -46,6 +46,8 @@ func TestRateLimits(t *testing.T) {
 		{"another client", mutation, []string{"X-Forwarded-For", "203.0.113.8"}, "200 1 0 3;w=3600, 1;w=3600 false "},
 		{"another client's mutation", mutation, []string{"X-Forwarded-For", "203.0.113.8"}, "429 1 0 3;w=3600, 1;w=3600 true RATE_LIMITED"},
 		{"another client's query", query, []string{"X-Forwarded-For", "203.0.113.8"}, "200 3 0 3;w=3600 false "},
+		{"two mutations, for which there is never room", `mutation { a: cartCreate { position } b: cartCreate { position } }`, []string{"X-Forwarded-For", "203.0.113.10"}, "200 3 2 3;w=3600 false BAD_USER_INPUT"},
+		{"one of them", mutation, []string{"X-Forwarded-For", "203.0.113.10"}, "200 1 0 3;w=3600, 1;w=3600 false "},
 		{"IPv6", query, []string{"X-Forwarded-For", "2001:db8::1"}, "200 3 2 3;w=3600 false "},
 		{"IPv6, of the same /64", query, []string{"X-Forwarded-For", "2001:db8::2"}, "200 3 1 3;w=3600 false "},
 		{"staff", query, []string{"X-Forwarded-For", "203.0.113.7", "Authorization", "Bearer " + testStaffToken}, "200 3 2 3;w=3600 false "},

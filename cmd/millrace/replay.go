@@ -72,7 +72,7 @@ func (c *replayCommand) Run(ctx context.Context, out *console) error {
 	case c.DropPast.given:
 		do = c.dropPast
 	}
-	return withShop(ctx, c.serverFlags, out, func(s *shop) error {
+	return withShop(ctx, c.serverFlags, lagFlags{}, out, func(s *shop) error {
 		p := newRebuildProgress(out, doing)
 		return do(ctx, &replay{shop: s, out: out, progress: p, ReplayOptions: projector.ReplayOptions{
 			Pool: s.workPool, Redis: s.workRedis, Log: s.log, Codec: commands.Codec(), Info: s.log.Info(), Projections: projections,
@@ -151,7 +151,7 @@ func (c *replayCommand) compare(ctx context.Context, r *replay) error {
 	}
 	tellParked(r.out.err, parked, "; its events from there are not compared")
 	if c.JSON {
-		compared := comparison{Differences: differences, Parked: parked}
+		compared := comparison{Differences: orEmpty(differences), Parked: orEmpty(parked)}
 		for _, p := range r.Projections {
 			compared.Projections = append(compared.Projections, p.Name)
 		}

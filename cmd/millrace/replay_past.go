@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/millrace/millrace/internal/devstack"
 	"github.com/millrace/millrace/internal/projector"
 )
 
@@ -106,21 +107,21 @@ func (c *replayCommand) describe(r *replay, m projector.PastModel) {
 		fmt.Fprintf(r.out.out, "  Redis   %s*: a hash a partition, with a field d:KEY for each document\n", m.Documents)
 	}
 	if len(m.Tables) > 0 {
-		fmt.Fprintf(r.out.out, "  psql %s -c 'SELECT * FROM %s LIMIT 5'\n", pasteable(c.DatabaseURL, r.flags.DatabaseURL, "MILLRACE_DATABASE_URL"), m.Tables[0])
+		fmt.Fprintf(r.out.out, "  psql %s -c 'SELECT * FROM %s LIMIT 5'\n", c.pasteable(c.DatabaseURL, "MILLRACE_DATABASE_URL", "postgres_url"), m.Tables[0])
 		return
 	}
-	// redis-cli takes a URL without a user for one whose user has no name.
-	url := strings.Replace(r.flags.RedisURL, "redis://:", "redis://default:", 1)
-	fmt.Fprintf(r.out.out, "  redis-cli -u %s --scan --pattern '%s*'\n", pasteable(c.RedisURL, url, "MILLRACE_REDIS_URL"), m.Documents)
+	fmt.Fprintf(r.out.out, "  redis-cli -u %s --scan --pattern '%s*'\n", c.pasteable(c.RedisURL, "MILLRACE_REDIS_URL", "redis_url"), m.Documents)
 }
 
-// pasteable names a server in a command line to be pasted. URLs have passwords: only that of a server of "millrace up" is shown,
-// which was found in the data directory, and is bound to this machine.
-func pasteable(given, found, variable string) string {
+// pasteable names a server in a command line to be pasted. URLs have passwords, which are not shown: that of a server of "millrace up" is read
+// from the file in which it was found.
+func (c *replayCommand) pasteable(given, variable, field string) string {
 	if given != "" {
 		return `"$` + variable + `"`
 	}
-	return "'" + found + "'"
+	file := strings.ReplaceAll(devstack.EndpointsFile(c.Data), "'", `'\''`)
+	// redis-cli takes a URL without a user for one whose user has no name.
+	return fmt.Sprintf(`"$(sed -n 's,//:,//default:,; s/.*"%s": "\([^"]*\)".*/\1/p' '%s')"`, field, file)
 }
 
 // listPast lists the models of the past.
@@ -130,7 +131,7 @@ func (c *replayCommand) listPast(ctx context.Context, r *replay) error {
 		return err
 	}
 	if c.JSON {
-		return printJSON(r.out.out, list)
+		return printJSON(r.out.out, orEmpty(list))
 	}
 	if len(list) == 0 {
 		_, err := fmt.Fprintln(r.out.out, "there are no models of the past")
@@ -155,7 +156,7 @@ func (c *replayCommand) dropPast(ctx context.Context, r *replay) error {
 		return usageError{fmt.Errorf("--drop-past %d: there are no such models; replay --past lists those that there are", c.DropPast.position)}
 	}
 	if c.JSON {
-		return printJSON(r.out.out, dropped)
+		return printJSON(r.out.out, orEmpty(dropped))
 	}
 	if len(dropped) == 0 {
 		_, err := fmt.Fprintln(r.out.out, "there are no models of the past")

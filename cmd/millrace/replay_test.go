@@ -234,7 +234,7 @@ func TestModelsOfThePast(t *testing.T) {
 		fmt.Sprint(s.position + 1): fmt.Sprintf("position %d; the log has positions 1 to %d", s.position+1, s.position),
 		"2001-01-01T00:00:00Z":     "nothing was recorded up to 2001-01-01T00:00:00Z",
 	} {
-		tells(t, tool(t, s.env, exitUsage, "replay", "--until", until, "stock"), "millrace: --until: projector: "+want)
+		tells(t, tool(t, s.env, exitUsage, "replay", "--until", until, "stock"), "millrace: --until: "+want)
 	}
 
 	list := toolJSON[[]projector.PastModel](t, s.env, "replay", "--past")

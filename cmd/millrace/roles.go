@@ -12,20 +12,16 @@ import (
 	"github.com/millrace/millrace/processes/sandbox"
 )
 
-// paymentFlags say how payments are dealt with.
-type paymentFlags struct {
-	PaymentDeadline time.Duration `default:"60s" env:"MILLRACE_PAYMENT_DEADLINE" help:"How long an order waits for its payment."`
-}
-
 // relayCommand is the role that copies the log to JetStream.
 type relayCommand struct {
 	serverFlags
-	drainFlags
+	lagFlags
+	serviceFlags
 }
 
 // Run works until the process is told to stop.
 func (c *relayCommand) Run(ctx context.Context, out *console) error {
-	return c.role(ctx, c.serverFlags, out, "relay", func(s *shop) error {
+	return c.role(ctx, c.serverFlags, c.lagFlags, out, "relay", func(s *shop) error {
 		s.relay()
 		return nil
 	})
@@ -43,9 +39,10 @@ func (s *shop) relay() *relay.Relay {
 // workerCommand is the role that keeps read models.
 type workerCommand struct {
 	serverFlags
-	drainFlags
+	lagFlags
+	serviceFlags
 	Projection    []string `placeholder:"NAME" help:"Keep only this read model; may be repeated."`
-	ShareRebuilds string   `enum:"on,off" default:"on" env:"MILLRACE_SHARE_REBUILDS" help:"Take shares of the rebuilds that others run: on or off."`
+	ShareRebuilds toggle   `default:"on" env:"MILLRACE_SHARE_REBUILDS" help:"Take shares of the rebuilds that others run: on or off."`
 }
 
 // Run works until the process is told to stop.
@@ -54,7 +51,7 @@ func (c *workerCommand) Run(ctx context.Context, out *console) error {
 	if err != nil {
 		return err
 	}
-	return c.role(ctx, c.serverFlags, out, "worker", func(s *shop) error { return s.worker(ctx, projections, c.ShareRebuilds == "on") })
+	return c.role(ctx, c.serverFlags, c.lagFlags, out, "worker", func(s *shop) error { return s.worker(ctx, projections, bool(c.ShareRebuilds)) })
 }
 
 // worker starts keeping read models, and taking shares of rebuilds if it helps, until the context ends: nobody asks a worker anything,
@@ -79,14 +76,21 @@ func (s *shop) worker(ctx context.Context, projections []projector.Projection, h
 // processCommand is the role that does what events ask for.
 type processCommand struct {
 	serverFlags
-	drainFlags
-	paymentFlags
+	lagFlags
+	writeFlags
+	serviceFlags
 }
 
 // Run works until the process is told to stop.
 func (c *processCommand) Run(ctx context.Context, out *console) error {
-	return c.role(ctx, c.serverFlags, out, "process", func(s *shop) error {
-		side, err := s.writeSide(c.PaymentDeadline, nil)
+	if err := c.writeFlags.check(); err != nil {
+		return err
+	}
+	if err := c.resolveSecret(); err != nil {
+		return err
+	}
+	return c.role(ctx, c.serverFlags, c.lagFlags, out, "process", func(s *shop) error {
+		side, err := s.writeSide(c.writeFlags, nil)
 		if err != nil {
 			return err
 		}

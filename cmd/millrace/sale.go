@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,7 +100,19 @@ func (c *benchCommand) runSale(ctx context.Context, out *console, o bench.Option
 	}
 	table := &saleTable{w: out.err, terminal: isTerminal(out.err)}
 	sale.Watch, sale.Every = table.show, table.every()
+	if c.Chart != "" { // not to be heard of when the sale is over
+		f, err := os.OpenFile(c.Chart, os.O_CREATE|os.O_WRONLY, 0o666)
+		if err != nil {
+			return usageError{fmt.Errorf("--chart: %w", err)}
+		}
+		if err := f.Close(); err != nil {
+			return fmt.Errorf("--chart: %w", err)
+		}
+	}
 	report, runErr := bench.FlashSale(ctx, o, sale)
+	if runErr != nil && len(report.Figures) == 0 {
+		return runErr
+	}
 	if c.JSON {
 		return errors.Join(printJSON(out.out, report), runErr)
 	}

@@ -46,6 +46,7 @@ func (s *shop) loadSample(ctx context.Context, dir string, side *writeSide, mode
 	if err := awaitVisible(ctx, models, position, func(int64) {}); err != nil {
 		return err
 	}
+	fmt.Fprintf(out.err, "The sample is loaded: %d rows, and stock to sell.\n", result.Summary.Rows)
 	return os.Remove(mark)
 }
 

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -15,14 +17,42 @@ import (
 	"github.com/millrace/millrace/internal/web"
 )
 
-// drainFlags say how a role leaves.
-type drainFlags struct {
+// serviceFlags say where a role tells how it is, and how it leaves.
+type serviceFlags struct {
+	OpsAddr    string        `env:"MILLRACE_OPS_ADDR" placeholder:"HOST:PORT" help:"Where to serve /healthz, /readyz and /metrics; an API serves them at its own address too."`
 	DrainDelay time.Duration `default:"0s" env:"MILLRACE_DRAIN_DELAY" help:"How long to go on serving, no longer ready, after being told to stop: as long as the balancer takes to notice."`
+}
+
+const opsSetting = "--ops-addr (MILLRACE_OPS_ADDR)"
+
+func (f serviceFlags) check() error {
+	if f.DrainDelay < 0 {
+		return usageError{fmt.Errorf("--drain-delay (MILLRACE_DRAIN_DELAY) must not be below zero, not %s", f.DrainDelay)}
+	}
+	return nil
+}
+
+// listen opens the address for health and metrics, nil if there is none.
+func (f serviceFlags) listen(ctx context.Context) (net.Listener, error) {
+	if f.OpsAddr == "" {
+		return nil, nil
+	}
+	return listen(ctx, f.OpsAddr, opsSetting)
+}
+
+// checkAddr says at once when the address for health and metrics cannot be had, before anything is started or waited for.
+func (f serviceFlags) checkAddr(ctx context.Context) error {
+	l, err := f.listen(ctx)
+	return errors.Join(err, closeIfOpen(l))
 }
 
 // listen opens an address that a setting names.
 func listen(ctx context.Context, addr, setting string) (net.Listener, error) {
 	l, err := web.Listen(ctx, addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		flag, _, _ := strings.Cut(setting, " ")
+		err = fmt.Errorf("%w; choose another with %s", err, flag)
+	}
 	if err != nil {
 		return nil, usageError{fmt.Errorf("%s: %w", setting, err)}
 	}
@@ -30,17 +60,27 @@ func listen(ctx context.Context, addr, setting string) (net.Listener, error) {
 }
 
 // role opens the shop, starts a role on it, and serves its health until the process is told to stop.
-func (d drainFlags) role(ctx context.Context, f serverFlags, out *console, name string, start func(*shop) error) (err error) {
-	s, err := openShop(ctx, f, out.log)
+func (f serviceFlags) role(ctx context.Context, servers serverFlags, lag lagFlags, out *console, name string, start func(*shop) error) (err error) {
+	if err := errors.Join(f.check(), lag.check()); err != nil {
+		return err
+	}
+	if err := f.checkAddr(ctx); err != nil {
+		return err
+	}
+	s, err := openShop(ctx, servers, lag, out.log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if err := start(s); err != nil {
+	ops, err := f.listen(ctx)
+	if err != nil {
 		return err
 	}
+	if err := start(s); err != nil {
+		return errors.Join(err, closeIfOpen(ops))
+	}
 	out.log.Info(name+" runs", "log", s.log.Info().ID)
-	return s.serve(ctx, service{health: s.health(nil), drain: d, opsAddr: f.OpsAddr})
+	return s.serve(ctx, service{health: s.health(nil), drainDelay: f.DrainDelay, ops: ops})
 }
 
 // health answers whether the process's parts work and, where there is more to it, whether ready says so.
@@ -62,11 +102,19 @@ func (s *shop) health(ready func(context.Context) error) *web.Health {
 	}
 }
 
+func closeIfOpen(l net.Listener) error {
+	if l == nil {
+		return nil
+	}
+	return l.Close()
+}
+
 // service is what a role serves: an API, if it has one, and its health, beside the API and on an address of its own.
 type service struct {
-	health  *web.Health
-	drain   drainFlags
-	opsAddr string
+	health     *web.Health
+	drainDelay time.Duration
+	// ops is where health is served by itself; nil for nowhere.
+	ops net.Listener
 	// api is where handler is served; nil for roles without an API.
 	api     net.Listener
 	handler http.Handler
@@ -75,14 +123,6 @@ type service struct {
 
 // serve serves until ctx ends or a part of the process does, and then drains.
 func (s *shop) serve(ctx context.Context, v service) error {
-	var ops net.Listener
-	if v.opsAddr != "" {
-		l, err := listen(ctx, v.opsAddr, "--ops-addr (MILLRACE_OPS_ADDR)")
-		if err != nil {
-			return err
-		}
-		ops = l
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
@@ -90,16 +130,16 @@ func (s *shop) serve(ctx context.Context, v service) error {
 	if v.api != nil {
 		g.Go(func() error {
 			return web.Serve(ctx, v.api, web.Options{
-				Handler: v.health.Handler(v.handler), Health: v.health, DrainDelay: v.drain.DrainDelay, Drain: v.end, Logger: s.logger,
+				Handler: v.health.Handler(v.handler), Health: v.health, DrainDelay: v.drainDelay, Drain: v.end, Logger: s.logger,
 			})
 		})
 	}
-	if ops != nil {
+	if v.ops != nil {
 		g.Go(func() error {
-			return web.Serve(ctx, ops, web.Options{Handler: v.health.Handler(nil), Health: v.health, DrainDelay: v.drain.DrainDelay, Logger: s.logger})
+			return web.Serve(ctx, v.ops, web.Options{Handler: v.health.Handler(nil), Health: v.health, DrainDelay: v.drainDelay, Logger: s.logger})
 		})
 	}
-	if v.api == nil && ops == nil {
+	if v.api == nil && v.ops == nil {
 		<-ctx.Done()
 	}
 	return g.Wait()

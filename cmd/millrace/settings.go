@@ -27,7 +27,7 @@ type shopFlags struct {
 func (f shopFlags) check() error {
 	if f.Currency != "" {
 		if _, err := money.ParseCurrency(f.Currency); err != nil {
-			return usageError{fmt.Errorf("--currency (MILLRACE_CURRENCY): %w", err)}
+			return usageError{fmt.Errorf("--currency (MILLRACE_CURRENCY): %q is not the code of a currency, such as GBP", f.Currency)}
 		}
 	}
 	if f.TimeZone != "" {
@@ -74,46 +74,90 @@ func (f keyFlags) check() error {
 	return nil
 }
 
-// serverFlags name the servers of one shop.
-type serverFlags struct {
-	dataFlag
-	shopFlags
-	lagFlags
+// paymentFlags say how payments are dealt with.
+type paymentFlags struct {
+	PaymentDeadline time.Duration `default:"60s" env:"MILLRACE_PAYMENT_DEADLINE" help:"How long an order waits for its payment."`
+}
+
+func (f paymentFlags) check() error {
+	if f.PaymentDeadline <= 0 {
+		return usageError{fmt.Errorf("--payment-deadline (MILLRACE_PAYMENT_DEADLINE) must be above zero, not %s", f.PaymentDeadline)}
+	}
+	return nil
+}
+
+// writeFlags are the settings of what decides commands.
+type writeFlags struct {
 	stateFlags
 	keyFlags
-	DatabaseURL string   `env:"MILLRACE_DATABASE_URL" placeholder:"URL" help:"PostgreSQL primary."`
-	ReplicaURLs []string `name:"replica-urls" env:"MILLRACE_REPLICA_URLS" sep:"," placeholder:"URL,..." help:"PostgreSQL read replicas."`
+	paymentFlags
+}
+
+func (f writeFlags) check() error {
+	return errors.Join(f.stateFlags.check(), f.keyFlags.check(), f.paymentFlags.check())
+}
+
+// logFlags name the log of one shop.
+type logFlags struct {
+	dataFlag
+	shopFlags
+	DatabaseURL string `env:"MILLRACE_DATABASE_URL" placeholder:"URL" help:"PostgreSQL primary."`
+}
+
+// resolve finds the log through the running "millrace up" of the data directory if it is not named, and tells where that one's servers are;
+// nil if it was named.
+func (f *logFlags) resolve() (*devstack.Endpoints, error) {
+	if err := f.shopFlags.check(); err != nil {
+		return nil, err
+	}
+	if f.DatabaseURL != "" {
+		return nil, nil
+	}
+	e, err := devstack.Find(f.Data)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("MILLRACE_DATABASE_URL is not set, and no millrace up was found in %s: %w", f.Data, err)}
+	}
+	f.DatabaseURL = e.PostgresURL
+	return &e, nil
+}
+
+// serverFlags name the servers of one shop.
+type serverFlags struct {
+	logFlags
+	ReplicaURLs []string `name:"replica-urls" env:"MILLRACE_REPLICA_URLS" sep:"," placeholder:"URL" help:"PostgreSQL read replicas."`
 	RedisURL    string   `env:"MILLRACE_REDIS_URL" placeholder:"URL" help:"Redis; several comma-separated addresses name a cluster."`
 	NATSURL     string   `name:"nats-url" env:"MILLRACE_NATS_URL" placeholder:"URL" help:"NATS with JetStream."`
 	SecretKey   string   `env:"MILLRACE_SECRET_KEY" placeholder:"HEX" help:"Secret key of the installation: 64 hex digits, or @FILE."`
-	OpsAddr     string   `env:"MILLRACE_OPS_ADDR" placeholder:"HOST:PORT" help:"Where to serve /healthz, /readyz and /metrics."`
 }
 
 // resolve fills in what is not named from the running "millrace up" of the data directory.
 func (f *serverFlags) resolve() error {
-	if err := errors.Join(f.shopFlags.check(), f.lagFlags.check(), f.stateFlags.check(), f.keyFlags.check()); err != nil {
+	e, err := f.logFlags.resolve()
+	if err != nil || e == nil {
 		return err
 	}
-	if f.DatabaseURL == "" {
-		e, err := devstack.Find(f.Data)
-		if err != nil {
-			return usageError{fmt.Errorf("MILLRACE_DATABASE_URL is not set, and no millrace up was found in %s: %w", f.Data, err)}
-		}
-		f.DatabaseURL = e.PostgresURL
-		if len(f.ReplicaURLs) == 0 {
-			f.ReplicaURLs = e.ReplicaURLs
-		}
-		if f.RedisURL == "" {
-			f.RedisURL = e.RedisURL
-		}
-		if f.NATSURL == "" {
-			f.NATSURL = e.NATSURL
-		}
-		if f.SecretKey == "" {
-			f.SecretKey = "@" + secretFile(f.Data)
-		}
+	if len(f.ReplicaURLs) == 0 {
+		f.ReplicaURLs = e.ReplicaURLs
+	}
+	if f.RedisURL == "" {
+		f.RedisURL = e.RedisURL
+	}
+	if f.NATSURL == "" {
+		f.NATSURL = e.NATSURL
+	}
+	if f.SecretKey == "" {
+		f.SecretKey = "@" + secretFile(f.Data)
 	}
 	return nil
+}
+
+// resolveSecret is resolve for what cannot do without the secret key: better to hear of a wrong one before waiting for servers.
+func (f *serverFlags) resolveSecret() error {
+	if err := f.resolve(); err != nil {
+		return err
+	}
+	_, err := f.secret()
+	return err
 }
 
 func secretFile(dir string) string { return filepath.Join(dir, "secret.key") }

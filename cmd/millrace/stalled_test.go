@@ -188,6 +188,9 @@ func TestStalledServers(t *testing.T) {
 			return strings.Contains(err.Error(), errLogAway.Message)
 		})
 		t.Logf("commands were refused at once %v after the primary stalled; none of them waited for more than %v", time.Since(began), most)
+		await(t, "the api to tell that it does without commands", settle, func() bool {
+			return slices.Contains(s.without(), "commands") && figures(t, s.addr)[`millrace_breaker_refused_total{breaker="commands"}`] > 0
+		})
 		await(t, "browsing to go on", settle, func() bool {
 			_, err := s.browse()
 			return err == nil

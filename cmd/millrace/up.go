@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/millrace/millrace/internal/devstack"
@@ -19,13 +20,11 @@ type upCommand struct {
 	dataFlag
 	shopFlags
 	lagFlags
-	stateFlags
-	keyFlags
+	writeFlags
 	apiFlags
-	drainFlags
-	paymentFlags
-	Sample  string `enum:"on,off" default:"on" env:"MILLRACE_SAMPLE" help:"Load the sample catalogue and orders into an empty log: on or off."`
-	OpsAddr string `env:"MILLRACE_OPS_ADDR" placeholder:"HOST:PORT" help:"Where to serve /healthz, /readyz and /metrics beside the API address."`
+	serviceFlags
+	Introspection toggle `default:"on" env:"MILLRACE_INTROSPECTION" help:"Let clients read the schema, and serve GraphiQL: on or off."`
+	Sample        toggle `default:"on" env:"MILLRACE_SAMPLE" help:"Load the sample catalogue and orders into an empty log: on or off."`
 }
 
 // running is what a running "up" tells other processes of the same user, in up.json.
@@ -41,12 +40,16 @@ const stopServersWithin = 30 * time.Second
 
 // Run starts the servers and all roles, and works until the process is told to stop.
 func (c *upCommand) Run(ctx context.Context, out *console) (err error) {
-	if err := errors.Join(c.shopFlags.check(), c.lagFlags.check(), c.stateFlags.check(), c.keyFlags.check()); err != nil {
+	// Before anything is started for them.
+	if err := errors.Join(c.shopFlags.check(), c.lagFlags.check(), c.writeFlags.check(), c.apiFlags.check(), c.serviceFlags.check()); err != nil {
 		return err
 	}
-	if err := c.checkAddr(ctx); err != nil {
+	if err := c.checkAddrs(ctx, c.serviceFlags); errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w (make run ARGS='--addr 127.0.0.1:8081')", err)
+	} else if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { fmt.Fprintln(out.err, "Stopping; Ctrl-C again ends it at once.") })()
 	fmt.Fprintf(out.err, "Starting PostgreSQL (primary and replica), Redis and NATS below %s ...\n", c.Data)
 	stack, err := devstack.Start(ctx, devstack.Options{Dir: c.Data, Log: out.log, Supervise: true})
 	if err != nil {
@@ -65,9 +68,9 @@ func (c *upCommand) Run(ctx context.Context, out *console) (err error) {
 		return err
 	}
 	s, err := openShop(ctx, serverFlags{
-		dataFlag: c.dataFlag, shopFlags: c.shopFlags, lagFlags: c.lagFlags, stateFlags: c.stateFlags, keyFlags: c.keyFlags, SecretKey: secret,
-		DatabaseURL: stack.PostgresURL(), ReplicaURLs: stack.ReplicaURLs(), RedisURL: stack.RedisURL(), NATSURL: stack.NATSURL(),
-	}, out.log)
+		logFlags:    logFlags{dataFlag: c.dataFlag, shopFlags: c.shopFlags, DatabaseURL: stack.PostgresURL()},
+		ReplicaURLs: stack.ReplicaURLs(), RedisURL: stack.RedisURL(), NATSURL: stack.NATSURL(), SecretKey: secret,
+	}, c.lagFlags, out.log)
 	if err != nil {
 		return err
 	}
@@ -78,7 +81,7 @@ func (c *upCommand) Run(ctx context.Context, out *console) (err error) {
 // serve runs every role in this process.
 func (c *upCommand) serve(ctx context.Context, s *shop, out *console) error {
 	relay := s.relay()
-	side, err := s.writeSide(c.PaymentDeadline, relay.Offer)
+	side, err := s.writeSide(c.writeFlags, relay.Offer)
 	if err != nil {
 		return err
 	}
@@ -94,7 +97,7 @@ func (c *upCommand) serve(ctx context.Context, s *shop, out *console) error {
 	if err := awaitReady(ctx, models); err != nil {
 		return err
 	}
-	if c.Sample == "on" {
+	if c.Sample {
 		if err := s.loadSample(ctx, c.Data, side, models, out); err != nil {
 			return err
 		}
@@ -102,8 +105,7 @@ func (c *upCommand) serve(ctx context.Context, s *shop, out *console) error {
 	if c.StaffToken == "" {
 		c.StaffToken = randomHex(16)
 	}
-	c.Introspection = true
-	return c.apiFlags.serve(ctx, s, side, models, c.drainFlags, c.OpsAddr, func(addr net.Addr) error {
+	return c.apiFlags.serve(ctx, s, side, models, bool(c.Introspection), c.serviceFlags, func(addr net.Addr) error {
 		url := "http://" + addr.String()
 		content, err := json.Marshal(running{GraphQLURL: url + "/graphql", StaffToken: c.StaffToken, PID: os.Getpid()})
 		if err != nil {
@@ -116,15 +118,6 @@ func (c *upCommand) serve(ctx context.Context, s *shop, out *console) error {
 			url, url, c.StaffToken, c.Data)
 		return nil
 	})
-}
-
-// checkAddr says at once when another process has the API's address, before anything is started for it.
-func (c *upCommand) checkAddr(ctx context.Context) error {
-	l, err := listen(ctx, c.Addr, "--addr (MILLRACE_ADDR)")
-	if err != nil {
-		return err
-	}
-	return l.Close()
 }
 
 // readRunning returns what the running "up" of a data directory tells.

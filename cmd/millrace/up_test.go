@@ -2,13 +2,17 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/millrace/millrace/internal/devstack"
 	"github.com/millrace/millrace/internal/devstack/stacktest"
 )
 
@@ -35,9 +39,35 @@ func TestUpServesAShopAndGoesOnWithIt(t *testing.T) {
 		t.Fatalf("the purchase failed: %+v", p)
 	}
 
+	if got := schemaShown(t, url); got != "200 true" {
+		t.Errorf("GraphiQL, and whether the schema is shown: %s", got)
+	}
+	servers, err := devstack.Find(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--stream", "order-none"}, "no events of stream order-none\n"},
+		{[]string{"--from", "99999999"}, "no events from position 99999999 on\n"},
+		{[]string{"--from", "1", "--limit", "1"}, "1\t"},
+	} {
+		events := spawn(t, []string{"MILLRACE_DATABASE_URL=" + servers.PostgresURL}, append([]string{"events"}, c.args...)...)
+		<-events.done
+		if code, out := events.cmd.ProcessState.ExitCode(), events.out.String(); code != exitOK || !strings.HasPrefix(out, c.want) {
+			t.Errorf("events %q ended with %d, and printed: %s", c.args, code, out)
+		}
+	}
+
 	up.kill()
+	up.env = append(up.env, "MILLRACE_INTROSPECTION=off", "MILLRACE_MAX_CONCURRENCY=")
 	up.start()
 	url = awaitUp(t, up, dir)
+	if got := schemaShown(t, url); got != "404 false" {
+		t.Errorf("with introspection off: GraphiQL, and whether the schema is shown: %s", got)
+	}
 	again := buyCart(t.Context(), url, p.cart, "first")
 	if again.number != p.number {
 		t.Fatalf("after kill -9 the same key got %+v, want order %s", again, p.number)
@@ -60,6 +90,18 @@ func TestUpServesAShopAndGoesOnWithIt(t *testing.T) {
 	if code := up.stop(); code != exitOK {
 		t.Errorf("up ended with %d when told to stop", code)
 	}
+}
+
+// schemaShown returns the status of the page with GraphiQL, and whether the API tells its schema.
+func schemaShown(t *testing.T, url string) string {
+	t.Helper()
+	page, err := http.Get(strings.TrimSuffix(url, "graphql"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = page.Body.Close()
+	_, err = ask(t.Context(), url, `{ __schema { queryType { name } } }`, nil)
+	return fmt.Sprintf("%d %v", page.StatusCode, err == nil)
 }
 
 func awaitUp(t *testing.T, up *child, dir string) (url string) {
@@ -89,6 +131,7 @@ func TestMistakesAreOneSentence(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = taken.Close() })
 	empty := filepath.Join(t.TempDir(), "empty") // nothing is ever made there
+	away := []string{"MILLRACE_DATABASE_URL=postgres://127.0.0.1:1/none", "MILLRACE_REDIS_URL=redis://127.0.0.1:1", "MILLRACE_NATS_URL=nats://127.0.0.1:1"}
 	for _, c := range []struct {
 		name string
 		env  []string
@@ -96,6 +139,24 @@ func TestMistakesAreOneSentence(t *testing.T) {
 		want string
 	}{
 		{"a port in use", nil, []string{"up", "--data", empty, "--addr", taken.Addr().String()}, taken.Addr().String()},
+		{"a port in use, and what to do", nil, []string{"up", "--data", empty, "--addr", taken.Addr().String()}, "choose another with --addr (make run ARGS="},
+		{"a port for health in use", nil, []string{"up", "--data", empty, "--addr", "127.0.0.1:0", "--ops-addr", taken.Addr().String()}, "choose another with --ops-addr"},
+		{"no port for health", nil, []string{"worker", "--data", empty, "--ops-addr", "foo"}, "--ops-addr (MILLRACE_OPS_ADDR): cannot listen on foo"},
+		{"a wrong rate", nil, []string{"up", "--data", empty, "--rate-limit", "foo"}, `--rate-limit (MILLRACE_RATE_LIMIT): "foo" is not a rate`},
+		{"a wrong limit", nil, []string{"up", "--data", empty, "--max-concurrency", "0"}, "MILLRACE_MAX_CONCURRENCY"},
+		{"a wrong network", nil, []string{"up", "--data", empty, "--trusted-proxies", "foo"}, "MILLRACE_TRUSTED_PROXIES"},
+		{"a wrong header", nil, []string{"up", "--data", empty, "--forwarded-header", "foo"}, "MILLRACE_FORWARDED_HEADER"},
+		{"a wrong origin", nil, []string{"up", "--data", empty, "--cors-origins", "foo"}, `--cors-origins (MILLRACE_CORS_ORIGINS): "foo" is not an origin`},
+		{"no time for a request", nil, []string{"up", "--data", empty, "--request-timeout", "0s"}, "MILLRACE_REQUEST_TIMEOUT"},
+		{"a cache of less than nothing", nil, []string{"up", "--data", empty, "--cache-mib=-1"}, "MILLRACE_CACHE_"},
+		{"no time for a payment", nil, []string{"up", "--data", empty, "--payment-deadline", "0s"}, "MILLRACE_PAYMENT_DEADLINE"},
+		{"draining before the end", nil, []string{"worker", "--data", empty, "--drain-delay=-1s"}, "MILLRACE_DRAIN_DELAY"},
+		{"several mistakes", nil, []string{"up", "--data", empty, "--drain-delay=-1s", "--rate-limit", "foo"}, "MILLRACE_RATE_LIMIT"},
+		{"no secret key, and servers that are away", away, []string{"api", "--addr", "127.0.0.1:0"}, "MILLRACE_SECRET_KEY is not set"},
+		{"half a secret key, and servers that are away", append(slices.Clone(away), "MILLRACE_SECRET_KEY=5a5a"), []string{"process"}, "the secret key must be"},
+		{"introspection perhaps", nil, []string{"up", "--data", empty, "--introspection", "perhaps"}, `--introspection: must be on or off, not "perhaps"`},
+		{"a sample perhaps", []string{"MILLRACE_SAMPLE=perhaps"}, []string{"up", "--data", empty}, `must be on or off, not "perhaps" (from envar MILLRACE_SAMPLE`},
+		{"an empty variable", []string{"MILLRACE_MAX_CONCURRENCY=", "MILLRACE_LAG_TARGET="}, []string{"api", "--data", empty}, "MILLRACE_DATABASE_URL is not set"},
 		{"no servers named", nil, []string{"worker", "--data", empty}, "MILLRACE_DATABASE_URL is not set"},
 		{"an unknown projection", nil, []string{"worker", "--data", empty, "--projection", "nonsense"}, `no projection "nonsense"; there are carts`},
 		{"replay of nothing", nil, []string{"replay", "--data", empty}, "--all"},
@@ -109,7 +170,7 @@ func TestMistakesAreOneSentence(t *testing.T) {
 		{"neither position nor time", nil, []string{"replay", "--until", "yesterday", "orders"}, `"yesterday" is neither a position, for example 5000, nor a time`},
 		{"before the first position", nil, []string{"replay", "--until", "0", "orders"}, `"0" is neither a position`},
 		{"dropping what is no position", nil, []string{"replay", "--drop-past", "0"}, `"0" is neither a position, for example 5000, nor all`},
-		{"a worker that helps perhaps", nil, []string{"worker", "--share-rebuilds", "perhaps"}, "--share-rebuilds must be one of"},
+		{"a worker that helps perhaps", nil, []string{"worker", "--share-rebuilds", "perhaps"}, `--share-rebuilds: must be on or off, not "perhaps"`},
 		{"an unknown currency", nil, []string{"up", "--data", empty, "--currency", "EURO"}, "MILLRACE_CURRENCY"},
 		{"an unknown time zone", nil, []string{"up", "--data", empty, "--timezone", "Mars/Olympus"}, "MILLRACE_TIMEZONE"},
 		{"an unknown command", nil, []string{"upp"}, "upp"},
@@ -192,5 +253,35 @@ func TestAnImportIsKilledAndGoesOn(t *testing.T) {
 	}
 	if summaries[true] != summaries[false] || summaries[true] == "" {
 		t.Errorf("the summary was\n%s\nwant\n%s", summaries[true], summaries[false])
+	}
+}
+
+// TestToggles checks in which words a setting is on or off, on the command line and in the environment.
+func TestToggles(t *testing.T) {
+	for _, c := range []struct {
+		variable                        string
+		args                            []string
+		sample, loopback, introspection bool
+	}{
+		{"", nil, true, false, true},
+		{"", []string{"--sample", "off", "--rate-limit-loopback"}, false, true, true},
+		{"", []string{"--sample=false", "--rate-limit-loopback=on"}, false, true, true},
+		{"", []string{"--rate-limit-loopback", "--sample", "no", "--introspection=off"}, false, true, false},
+		{"off", nil, false, false, true},
+		{"0", []string{"--rate-limit-loopback", "true"}, false, true, true},
+		{"ON", []string{"--rate-limit-loopback", "--introspection", "off"}, true, true, false},
+	} {
+		t.Setenv("MILLRACE_SAMPLE", c.variable)
+		var parsed cli
+		parser, err := newParser(&parsed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parser.Parse(append([]string{"up"}, c.args...)); err != nil {
+			t.Fatal(err)
+		}
+		if up := parsed.Up; bool(up.Sample) != c.sample || bool(up.RateLimitLoopback) != c.loopback || bool(up.Introspection) != c.introspection {
+			t.Errorf("MILLRACE_SAMPLE=%s %q: sample %v, loopback %v, introspection %v", c.variable, c.args, up.Sample, up.RateLimitLoopback, up.Introspection)
+		}
 	}
 }

@@ -34,7 +34,7 @@ func (v *verified) wrong() int { return len(v.Log) + len(v.JetStream.Faults) + l
 
 // Run compares everything with everything, and fails when something differs.
 func (c *verifyCommand) Run(ctx context.Context, out *console) error {
-	return withShop(ctx, c.serverFlags, out, func(s *shop) (err error) {
+	return withShop(ctx, c.serverFlags, lagFlags{}, out, func(s *shop) (err error) {
 		var v verified
 		if v.Log, v.Position, err = s.log.Verify(ctx); err != nil {
 			return err
@@ -59,6 +59,7 @@ func (c *verifyCommand) Run(ctx context.Context, out *console) error {
 			return err
 		}
 		if c.JSON {
+			v.Log, v.ReadModels, v.Parked = orEmpty(v.Log), orEmpty(v.ReadModels), orEmpty(v.Parked)
 			if err := printJSON(out.out, v); err != nil {
 				return err
 			}
@@ -70,6 +71,14 @@ func (c *verifyCommand) Run(ctx context.Context, out *console) error {
 		}
 		return nil
 	})
+}
+
+// orEmpty is a list that JSON shows as one where there is nothing in it too.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 func (v *verified) print(out *console) {

@@ -27,15 +27,15 @@ type glance struct {
 
 // watch shows the read models again and again until ctx ends: the person who watches has seen enough then. That they cannot be
 // looked at is shown too, and no reason to end: it is then that somebody watches.
-func (c *projectionsCommand) watch(ctx context.Context, out *console) error {
-	show := showLists(out.out)
+func (c *projectionsCommand) watch(ctx context.Context, out *console, every time.Duration) error {
+	show := showLists(out.out, c.Partitions)
 	if c.JSON {
 		show = showLines(out.out)
 	} else if f, ok := out.out.(*os.File); ok && isTerminal(f) {
-		show = (&screen{w: f, size: func() (int, int, error) { return term.GetSize(int(f.Fd())) }, every: c.Every}).show
+		show = (&screen{w: f, size: func() (int, int, error) { return term.GetSize(int(f.Fd())) }, every: every}).show
 	}
-	err := withModels(ctx, c.serverFlags, out, func(models *projector.Models) error {
-		ticker := time.NewTicker(c.Every)
+	err := withModels(ctx, c.serverFlags, c.lagFlags, out, func(models *projector.Models) error {
+		ticker := time.NewTicker(every)
 		defer ticker.Stop()
 		for {
 			g := glance{At: time.Now().UTC()}
@@ -68,14 +68,14 @@ func showLines(w io.Writer) func(glance) error {
 }
 
 // showLists prints one list below the other.
-func showLists(w io.Writer) func(glance) error {
+func showLists(w io.Writer, all bool) func(glance) error {
 	return func(g glance) error {
 		fmt.Fprintln(w, g.At.Format(time.RFC3339))
 		if g.Error != "" {
 			_, err := fmt.Fprintf(w, "%s\n\n", g.Error)
 			return err
 		}
-		if err := printProjections(w, g.Projections); err != nil {
+		if err := printProjections(w, g.Projections, all); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintln(w)

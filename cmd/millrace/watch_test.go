@@ -211,6 +211,10 @@ func TestWatchingWithoutSense(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
 		"projections --watch --every 0s":    "millrace: --every must be above zero, not 0s\n",
+		"events --limit -3":                 "millrace: --from must be at least 1 and --limit at least 0, not 1 and -3\n",
+		"worker --drain-delay -1s":          "millrace: --drain-delay (MILLRACE_DRAIN_DELAY) must not be below zero, not -1s\n",
+		"bench flash-sale --buyers -5":      "millrace: --buyers must be 1 or more, not -5\n",
+		"projections --every 2s":            "millrace: --every is for --watch\n",
 		"projections --lag-target 0s":       "millrace: --lag-target (MILLRACE_LAG_TARGET) must be above zero, not 0s\n",
 		"up --lag-target 0s --data nowhere": "millrace: --lag-target (MILLRACE_LAG_TARGET) must be above zero, not 0s\n",
 	} {

@@ -9,10 +9,12 @@ import (
 	"net"
 	neturl "net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
@@ -124,7 +126,7 @@ const (
 
 // openShop connects to the servers and waits for their schema. What it starts runs until close, beyond ctx: a
 // role drains while its parts still work.
-func openShop(ctx context.Context, f serverFlags, logger *slog.Logger) (opened *shop, err error) {
+func openShop(ctx context.Context, f serverFlags, lag lagFlags, logger *slog.Logger) (opened *shop, err error) {
 	if err := f.resolve(); err != nil {
 		return nil, err
 	}
@@ -167,10 +169,7 @@ func openShop(ctx context.Context, f serverFlags, logger *slog.Logger) (opened *
 	if s.nats, err = jetstreamlog.Connect(f.NATSURL, logger); err != nil {
 		return nil, usageError{fmt.Errorf("MILLRACE_NATS_URL: %w", err)}
 	}
-	if s.log, err = awaitLog(ctx, s.workPool, logger); err != nil {
-		return nil, err
-	}
-	if err := checkSettings(s.log.Info(), f.shopFlags); err != nil {
+	if s.log, err = awaitLog(ctx, s.workPool, f.shopFlags, logger); err != nil {
 		return nil, err
 	}
 	s.feed = feed.New(feed.Options{
@@ -187,7 +186,7 @@ func openShop(ctx context.Context, f serverFlags, logger *slog.Logger) (opened *
 	}
 	s.reading, err = projector.NewModels(projector.ModelsOptions{
 		Primary: s.readPool, Replicas: s.replicas, Redis: s.redis, Feed: s.feed, Info: s.log.Info(),
-		Projections: allProjections(), LagTarget: s.flags.LagTarget, Logger: s.logger, Metrics: s.metrics,
+		Projections: allProjections(), LagTarget: lag.LagTarget, Logger: s.logger, Metrics: s.metrics,
 	})
 	if err != nil {
 		return nil, err
@@ -278,8 +277,8 @@ func openRedis(urls string, connections int) (redis.UniversalClient, error) {
 	}), nil
 }
 
-// awaitLog opens the log, waiting until "up" or "migrate" has made it.
-func awaitLog(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) (*postgres.Log, error) {
+// awaitLog opens the log, waiting until "up" or "migrate" has made it. It has to have the settings that the flags name.
+func awaitLog(ctx context.Context, pool *pgxpool.Pool, f shopFlags, logger *slog.Logger) (*postgres.Log, error) {
 	said := ""
 	for {
 		log, err := postgres.OpenLog(ctx, pool, commands.Codec())
@@ -287,7 +286,7 @@ func awaitLog(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) (*po
 			err = migrations.Check(ctx, pool)
 		}
 		if err == nil {
-			return log, nil
+			return log, checkSettings(log.Info(), f)
 		}
 		if said != err.Error() {
 			said = err.Error()
@@ -295,10 +294,20 @@ func awaitLog(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) (*po
 		}
 		select {
 		case <-ctx.Done():
+			if at := pool.Config().ConnConfig; silent(err) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return nil, fmt.Errorf("PostgreSQL at %s does not answer", net.JoinHostPort(at.Host, strconv.Itoa(int(at.Port))))
+			}
 			return nil, fmt.Errorf("waiting for the database: %w: %w", ctx.Err(), err)
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
+}
+
+// silent reports whether an error means that PostgreSQL did not answer, rather than that it has no log or refused to say.
+func silent(err error) bool {
+	var refused *pgconn.PgError
+	var unreached *pgconn.ConnectError
+	return !errors.As(err, &refused) && (errors.Is(err, context.DeadlineExceeded) || errors.As(err, &unreached))
 }
 
 func checkSettings(log es.Log, f shopFlags) error {
@@ -326,19 +335,34 @@ type writeSide struct {
 	guard guard
 }
 
-// logAway reports whether the log takes no commands at present.
+// logAway reports whether the log takes no commands at present. The writer knows it as soon as one append is not answered, its breaker only
+// when three calls in a row were not.
 func (w *writeSide) logAway() bool { return w.writer.Down() != nil || w.guard.Waits() }
 
-// writeSide starts the write side. Offer, if not nil, hands what was committed to a relay of this process.
-func (s *shop) writeSide(paymentDeadline time.Duration, offer func([]es.Event)) (*writeSide, error) {
-	if paymentDeadline <= 0 {
-		return nil, usageError{fmt.Errorf("--payment-deadline (MILLRACE_PAYMENT_DEADLINE) must be above zero, not %s", paymentDeadline)}
+// refuses reports whether a mutation is to be refused because the log takes no commands, and counts it among the calls that were not made.
+func (w *writeSide) refuses() bool {
+	away := w.logAway()
+	if away {
+		w.guard.Refuse()
 	}
+	return away
+}
+
+// LeftAlone names commands while the log takes none, for readiness.
+func (w *writeSide) LeftAlone() []string {
+	if w.writer.Down() != nil {
+		return []string{w.guard.Name()}
+	}
+	return w.guard.LeftAlone()
+}
+
+// writeSide starts the write side. Offer, if not nil, hands what was committed to a relay of this process.
+func (s *shop) writeSide(f writeFlags, offer func([]es.Event)) (*writeSide, error) {
 	secret, err := s.flags.secret()
 	if err != nil {
 		return nil, err
 	}
-	side := &writeSide{guard: s.newGuard("commands")}
+	side := &writeSide{guard: s.newSilentGuard("commands")}
 	if side.vault, err = vault.New(vault.Options{Pool: s.commandPool, OpenPool: s.readPool, Secret: secret}); err != nil {
 		return nil, err
 	}
@@ -349,13 +373,14 @@ func (s *shop) writeSide(paymentDeadline time.Duration, offer func([]es.Event)) 
 	}
 	side.writer = postgres.NewWriter(s.log.On(s.commandPool), postgres.WriterOptions{
 		Categories: commands.Categories(), Log: s.logger, OnAppend: offer, Metrics: s.registry,
-		CachedBytes: s.flags.StateCache << 20, KeepKeys: s.flags.IdempotencyKept,
+		CachedBytes: f.StateCache << 20, KeepKeys: f.IdempotencyKept,
 	})
 	s.start(side.writer.Run)
+	s.tellOf(side)
 	side.app, err = commands.New(commands.Dependencies{
 		Executor: guardedExecutor{side.writer, side.guard}, Reader: guardedReader{s.log.On(s.readPool), side.guard},
 		Vault: guardedVault{side.vault, side.guard}, Secret: secret,
-		Currency: money.Currency(s.log.Info().Currency), PaymentDeadline: paymentDeadline,
+		Currency: money.Currency(s.log.Info().Currency), PaymentDeadline: f.PaymentDeadline,
 	})
 	return side, err
 }

@@ -110,7 +110,7 @@ func UnmarshalInt(v any) (int, error) {
 	case json.Number:
 		var err error
 		if n, err = v.Int64(); err != nil {
-			return 0, inputError("%s is not a whole number of 32 bits", quoted(v.String()))
+			return 0, inputError("%s is not a whole number of 32 bits", clipped(v.String()))
 		}
 	default:
 		return 0, inputError("an Int is a whole number")
@@ -122,10 +122,12 @@ func UnmarshalInt(v any) (int, error) {
 }
 
 // quoted repeats to clients what they sent, but not at any length.
-func quoted(s string) string {
+func quoted(s string) string { return strconv.QuoteToGraphic(clipped(s)) }
+
+func clipped(s string) string {
 	const most = 40
 	if len(s) > most {
 		s = s[:most] + "..."
 	}
-	return strconv.QuoteToGraphic(s)
+	return s
 }

@@ -357,7 +357,10 @@ millrace_admission_queued{priority="buy"} 1
 millrace_admission_queued{priority="look"} 0
 # HELP millrace_admission_refused_total Operations refused because there was too much to do: the queue was full, or they had waited in vain.
 # TYPE millrace_admission_refused_total counter
+millrace_admission_refused_total{priority="buy",reason="full"} 0
+millrace_admission_refused_total{priority="buy",reason="waited"} 0
 millrace_admission_refused_total{priority="look",reason="full"} 1
+millrace_admission_refused_total{priority="look",reason="waited"} 0
 `), "millrace_admission_limit", "millrace_admission_in_flight", "millrace_admission_queued", "millrace_admission_refused_total"); err != nil {
 			t.Error(err)
 		}

@@ -25,7 +25,7 @@ func newMetrics(l *Limiter, r prometheus.Registerer) metrics {
 			Name: "millrace_admission_queued", Help: "Operations that wait to be let in.", ConstLabels: of,
 		}, func() float64 { return l.look(c.waiting.Len) })
 	}
-	return metrics{
+	m := metrics{
 		refused: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "millrace_admission_refused_total", Help: "Operations refused because there was too much to do: the queue was full, or they had waited in vain.",
 		}, []string{"priority", "reason"}),
@@ -34,6 +34,12 @@ func newMetrics(l *Limiter, r prometheus.Registerer) metrics {
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1},
 		}, []string{"priority"}),
 	}
+	for _, c := range l.classes { // so that nobody has to guess whether they were none or are not told
+		m.refused.WithLabelValues(c.Name, "full")
+		m.refused.WithLabelValues(c.Name, "waited")
+		m.waited.WithLabelValues(c.Name)
+	}
+	return m
 }
 
 // look reads something that the lock guards.

@@ -88,6 +88,9 @@ func (b *Breaker) Closed() bool { return b.circuit.IsClosed() }
 // Waits reports whether [Breaker.Allow] would refuse a call for the pause after a failure. It lets nobody through and counts nothing.
 func (b *Breaker) Waits() bool { return b.circuit.IsOpen() && b.circuit.RemainingDelay() > 0 }
 
+// Refuse counts a call that is not made for another reason than the breaker's: whoever would have made it knows that there is no answer.
+func (b *Breaker) Refuse() { b.refused.Inc() }
+
 // Succeeded tells that a call was answered, with whatever.
 func (b *Breaker) Succeeded() { b.circuit.RecordSuccess() }
 
@@ -117,7 +120,7 @@ func NewMetrics(r prometheus.Registerer, name string) *Metrics {
 			Help: "Circuit breaker before a server: 0 closed, all calls are made; 1 half-open, one at a time is tried; 2 open, none is made.",
 		}),
 		refused: with.NewCounter(prometheus.CounterOpts{
-			Name: "millrace_breaker_refused_total", ConstLabels: label, Help: "Calls that were not made because a circuit breaker was open.",
+			Name: "millrace_breaker_refused_total", ConstLabels: label, Help: "Calls that were not made because a server does not answer.",
 		}),
 	}
 }

@@ -22,7 +22,7 @@ func TestBreaker(t *testing.T) {
 		tell := func(when string, state, refused string) {
 			t.Helper()
 			if err := testutil.GatherAndCompare(metrics, strings.NewReader(`
-# HELP millrace_breaker_refused_total Calls that were not made because a circuit breaker was open.
+# HELP millrace_breaker_refused_total Calls that were not made because a server does not answer.
 # TYPE millrace_breaker_refused_total counter
 millrace_breaker_refused_total{breaker="replica 1"} `+refused+`
 millrace_breaker_refused_total{breaker="replica 2"} 0
@@ -76,5 +76,7 @@ millrace_breaker_state{breaker="replica 2"} 0
 			allow(true)
 		}
 		tell("closed again", "0", "4")
+		b.Refuse()
+		tell("a call that the caller itself does not make", "0", "5")
 	})
 }

@@ -32,7 +32,7 @@ var ErrNotRunning = errors.New("is not running")
 
 // Find returns where the servers of the stack listen that another process runs on a data directory.
 func Find(dir string) (Endpoints, error) {
-	notRunning := fmt.Errorf("devstack: the stack of %s %w", dir, ErrNotRunning)
+	notRunning := fmt.Errorf("the stack of %s %w", dir, ErrNotRunning)
 	lock, err := os.Open(filepath.Join(dir, "lock"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Endpoints{}, notRunning
@@ -46,23 +46,24 @@ func Find(dir string) (Endpoints, error) {
 		return Endpoints{}, notRunning
 	}
 	var e Endpoints
-	found, err := readJSON(endpointsFile(dir), &e)
+	found, err := readJSON(EndpointsFile(dir), &e)
 	if err != nil {
 		return Endpoints{}, err
 	}
 	if !found {
-		return Endpoints{}, fmt.Errorf("devstack: the stack of %s is still starting: %w", dir, ErrNotRunning)
+		return Endpoints{}, fmt.Errorf("the stack of %s is still starting: %w", dir, ErrNotRunning)
 	}
 	return e, nil
 }
 
-func endpointsFile(dir string) string { return filepath.Join(dir, "stack.json") }
+// EndpointsFile is where a stack that runs on a data directory tells its [Endpoints], as JSON.
+func EndpointsFile(dir string) string { return filepath.Join(dir, "stack.json") }
 
 // publish tells other processes where the servers listen.
-func (d *dataDir) publish(e Endpoints) error { return writeJSON(endpointsFile(d.path), e) }
+func (d *dataDir) publish(e Endpoints) error { return writeJSON(EndpointsFile(d.path), e) }
 
 func (d *dataDir) unpublish() error {
-	if err := os.Remove(endpointsFile(d.path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(EndpointsFile(d.path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("devstack: removing the list of endpoints: %w", err)
 	}
 	return nil

@@ -238,6 +238,9 @@ func (p *postgresServer) run(ctx context.Context, log *logFile, program string, 
 	if closeErr := out.Close(); err == nil && closeErr != nil {
 		err = closeErr
 	}
+	if err != nil && ctx.Err() != nil { // it was ended, and its log tells nothing
+		return fmt.Errorf("devstack: running %s: %w", program, ctx.Err())
+	}
 	if err != nil {
 		return fmt.Errorf("devstack: %s failed (%w); its log %s ends with: %s", program, err, log.path, log.tail())
 	}

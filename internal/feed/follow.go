@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/internal/jetstreamlog"
 )
 
 var (
@@ -38,7 +41,11 @@ func (f *Feed) follow(ctx context.Context) error {
 				return ctx.Err()
 			}
 			if retry.first() {
-				f.logger.Warn("JetStream does not deliver; Postgres is tailed instead", "error", err)
+				level := slog.LevelWarn
+				if errors.Is(err, jetstreamlog.ErrNoStream) && f.trusted == "" { // as when a log is new: its relay makes one
+					level = slog.LevelInfo
+				}
+				f.logger.Log(ctx, level, "JetStream does not deliver; Postgres is tailed instead", "error", err)
 			}
 			if err := retry.wait(ctx, link.connected); err != nil {
 				return err

@@ -23,7 +23,7 @@ type Comparison struct {
 	Last     int64 `json:"last"`
 	Compared int64 `json:"compared"`
 	// Faults are the first hundred that were found.
-	Faults []string `json:"faults,omitempty"`
+	Faults []string `json:"faults"`
 }
 
 const maxFaults = 100
@@ -37,7 +37,7 @@ func Verify(ctx context.Context, js jetstream.JetStream, log es.Log, reader Log)
 	if err != nil {
 		return nil, err
 	}
-	c := &Comparison{Stream: info.Config.Name, First: int64(info.State.FirstSeq), Last: int64(info.State.LastSeq)}
+	c := &Comparison{Stream: info.Config.Name, First: int64(info.State.FirstSeq), Last: int64(info.State.LastSeq), Faults: []string{}}
 	if info.State.Msgs == 0 {
 		return c, nil
 	}

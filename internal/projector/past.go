@@ -47,7 +47,7 @@ func Past(ctx context.Context, o ReplayOptions, until int64) ([]PastModel, Resul
 		return nil, Result{}, err
 	}
 	if until < 1 || until > min(head, math.MaxInt32) {
-		return nil, Result{}, fmt.Errorf("projector: position %d; the log has positions 1 to %d: %w", until, head, ErrNoPosition)
+		return nil, Result{}, fmt.Errorf("position %d; the log has positions 1 to %d: %w", until, head, ErrNoPosition)
 	}
 	if err := validateAll(o.Projections); err != nil {
 		return nil, Result{}, err
@@ -200,7 +200,7 @@ func PositionAt(ctx context.Context, log Log, at time.Time) (int64, error) {
 		return 0, err
 	}
 	if position == 0 {
-		return 0, fmt.Errorf("projector: nothing was recorded up to %s: %w", at.Format(time.RFC3339), ErrNoPosition)
+		return 0, fmt.Errorf("nothing was recorded up to %s: %w", at.Format(time.RFC3339), ErrNoPosition)
 	}
 	return int64(position), nil
 }

@@ -13,11 +13,12 @@ import (
 // Progress is how far a rebuild has come.
 type Progress struct {
 	// Position is reached by every projection; Head is the end of the log as far as known.
-	Position, Head int64
+	Position int64 `json:"position"`
+	Head     int64 `json:"target"`
 	// Rate is events a second, smoothed.
-	Rate float64
+	Rate float64 `json:"eventsPerSecond"`
 	// RemainingSeconds is an estimate of how long it takes; 0 at the end, and where it cannot be told.
-	RemainingSeconds float64
+	RemainingSeconds float64 `json:"remainingSeconds"`
 }
 
 // Percent is how much of the way is behind, 0 to 100; 100 where there is none.
@@ -116,7 +117,7 @@ func (r *reporter) tell(ctx context.Context, p Progress) {
 
 // Rebuild is a generation that is being built.
 type Rebuild struct {
-	Generation int
+	Generation int `json:"generation"`
 	Progress
 }
 

@@ -19,41 +19,41 @@ const (
 
 // Status is the operator's view of a projection.
 type Status struct {
-	Name       string
-	Version    int
-	Generation int // the one that readers see; 0: none yet
-	Previous   int // the one that they saw before, and that a Rollback goes back to; 0: none
-	State      State
+	Name       string `json:"name"`
+	Version    int    `json:"version"`
+	Generation int    `json:"generation"`                   // the one that readers see; 0: none yet
+	Previous   int    `json:"previousGeneration,omitempty"` // the one that they saw before, and that a Rollback goes back to; 0: none
+	State      State  `json:"status"`
 	// Position is that at or below which everything is visible to readers.
-	Position int64
+	Position int64 `json:"position"`
 	// Lag is the number of events of the log that readers do not see yet: the sum over the partitions. Events of parked
 	// streams, which are set aside until somebody retries them, are not among them.
-	Lag int64
+	Lag int64 `json:"lag"`
 	// LagSeconds is for how long the oldest of them has been in the log, 0 if there are none.
-	LagSeconds float64
+	LagSeconds float64 `json:"lagSeconds"`
 	// LagUnknown says that a store did not tell how far it is, so that more may be missing than Lag.
-	LagUnknown bool
+	LagUnknown bool `json:"lagUnknown,omitempty"`
 	// WorkersWanted is how many workers would bring the lag under the target and keep it there.
-	WorkersWanted int
-	Partitions    []PartitionStatus
+	WorkersWanted int               `json:"workersWanted"`
+	Partitions    []PartitionStatus `json:"partitions"`
 	// Rebuild is how far the generation has come that is being built, nil if none is.
-	Rebuild *Rebuild
+	Rebuild *Rebuild `json:"rebuild,omitempty"`
 }
 
 // PartitionStatus is the operator's view of one partition of a projection.
 type PartitionStatus struct {
-	Number   int
-	Position int64
+	Number   int   `json:"number"`
+	Position int64 `json:"position"`
 	// Lag is the number of events of the partition that readers do not see yet, LagSeconds for how long the oldest of them has
 	// been in the log. Where there are two stores the worse one counts.
-	Lag        int64
-	LagSeconds float64
-	LagUnknown bool   // a store did not tell how far it is
-	Worker     string // empty: none
+	Lag        int64   `json:"lag"`
+	LagSeconds float64 `json:"lagSeconds"`
+	LagUnknown bool    `json:"lagUnknown,omitempty"` // a store did not tell how far it is
+	Worker     string  `json:"worker,omitempty"`     // empty: none
 	// Parked is the number of streams that wait behind a parked event.
-	Parked int
+	Parked int `json:"parked,omitempty"`
 	// Error tells what the partition stands still at: position, stream, type and error. Empty: it does not.
-	Error string
+	Error string `json:"error,omitempty"`
 }
 
 // Status returns the projections of this binary, in the order of the options.
@@ -70,7 +70,7 @@ func (m *Models) Status(ctx context.Context) ([]Status, error) {
 }
 
 func (i *inspection) status(p *Projection) Status {
-	s := Status{Name: p.Name, Version: p.Version, State: Live, WorkersWanted: i.workersWanted(p)}
+	s := Status{Name: p.Name, Version: p.Version, State: Live, WorkersWanted: i.workersWanted(p), Partitions: []PartitionStatus{}}
 	lost := false
 	at := make(map[int]int)
 	for _, f := range i.fed {

@@ -25,7 +25,7 @@ func ParseRate(text string) (Rate, error) {
 	r.Period, periodErr = time.ParseDuration(period)
 	// The header tells the period in whole seconds.
 	if err != nil || periodErr != nil || r.Requests < 1 || r.Period < time.Second || r.Period%time.Second != 0 {
-		return Rate{}, fmt.Errorf("ratelimit: %q is not a rate such as 600/1m, in whole seconds, or 0 for none", text)
+		return Rate{}, fmt.Errorf("%q is not a rate such as 600/1m, in whole seconds, or 0 for none", text)
 	}
 	return r, nil
 }

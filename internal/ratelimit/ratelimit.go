@@ -40,6 +40,8 @@ type Options struct {
 	Secret []byte
 	// Wait is how long Redis may take to count a request before the process counts it by itself; 0 for 25 ms.
 	Wait time.Duration
+	// Names are those of the limits that there are: their refusals are told from the start.
+	Names []string
 	// Logger is nil for slog.Default.
 	Logger *slog.Logger
 	// Metrics registers the limiter's metrics; nil keeps them out of sight.
@@ -64,6 +66,7 @@ type Limiter struct {
 
 type denial struct {
 	Decision
+	n  int // fewer might be allowed
 	at time.Time
 }
 
@@ -85,6 +88,9 @@ func New(o Options) (*Limiter, error) {
 	l.limited = with.NewCounterVec(prometheus.CounterOpts{
 		Name: "millrace_rate_limited_total", Help: "Requests refused because their client asks too often.",
 	}, []string{"limit"})
+	for _, name := range o.Names {
+		l.limited.WithLabelValues(name)
+	}
 	with.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "millrace_rate_limit_fallback", Help: "1 while Redis cannot be asked, and each process counts for itself.",
 	}, func() float64 {
@@ -117,16 +123,22 @@ type Decision struct {
 	RetryAfter time.Duration
 }
 
-// Allow counts a request of a client, whatever it is known by. It does not fail: while Redis cannot be asked, the process decides by what
-// it has seen itself.
+// Allow is AllowN for one.
 func (l *Limiter) Allow(ctx context.Context, limit Limit, client string) Decision {
+	return l.AllowN(ctx, limit, client, 1)
+}
+
+// AllowN counts n requests of a client, whatever it is known by: all of them or, if that are too many, none. More than the limit has room for
+// are never allowed, however long the client waits. It does not fail: while Redis cannot be asked, the process decides by what it has seen
+// itself.
+func (l *Limiter) AllowN(ctx context.Context, limit Limit, client string, n int) Decision {
 	if limit.Off() {
 		return Decision{Limit: limit, Allowed: true}
 	}
 	key := l.key(limit, client)
-	d, known := l.stillDenied(key)
+	d, known := l.stillDenied(key, n)
 	if !known {
-		d = l.decide(ctx, limit, key)
+		d = l.decide(ctx, limit, key, n)
 	}
 	if !d.Allowed {
 		l.limited.WithLabelValues(limit.Name).Inc()
@@ -141,30 +153,32 @@ func (l *Limiter) key(limit Limit, client string) string {
 	return l.prefix + limit.Name + ":" + base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:enough])
 }
 
-func (l *Limiter) decide(ctx context.Context, limit Limit, key string) Decision {
+func (l *Limiter) decide(ctx context.Context, limit Limit, key string, n int) Decision {
 	if !l.breaker.Allow() {
-		return l.alone(limit, key)
+		return l.alone(limit, key, n)
 	}
 	// A client that goes away tells nothing about Redis.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.wait)
 	defer cancel()
-	r, err := l.redis.Allow(ctx, key, redis_rate.Limit{Rate: limit.Requests, Burst: limit.Requests, Period: limit.Period})
+	r, err := l.redis.AllowN(ctx, key, redis_rate.Limit{Rate: limit.Requests, Burst: limit.Requests, Period: limit.Period}, n)
 	if err != nil {
 		l.breaker.Failed()
-		return l.alone(limit, key)
+		return l.alone(limit, key, n)
 	}
 	l.breaker.Succeeded()
 	d := Decision{Limit: limit, Allowed: r.Allowed > 0, Remaining: r.Remaining, Reset: r.ResetAfter, RetryAfter: r.RetryAfter}
 	if !d.Allowed {
-		l.denied.Add(key, denial{d, time.Now()})
+		// Redis says 0 to whom it refuses several, though fewer may have room.
+		d.Remaining = max(0, int(float64(limit.Requests)*(1-r.ResetAfter.Seconds()/limit.Period.Seconds())))
+		l.denied.Add(key, denial{d, n, time.Now()})
 	}
 	return d
 }
 
 // stillDenied repeats the last answer to a client that does not heed it.
-func (l *Limiter) stillDenied(key string) (Decision, bool) {
+func (l *Limiter) stillDenied(key string, n int) (Decision, bool) {
 	last, ok := l.denied.Get(key)
-	if !ok {
+	if !ok || n < last.n {
 		return Decision{}, false
 	}
 	since := time.Since(last.at)
@@ -179,7 +193,7 @@ func (l *Limiter) stillDenied(key string) (Decision, bool) {
 }
 
 // alone decides in this process.
-func (l *Limiter) alone(limit Limit, key string) Decision {
+func (l *Limiter) alone(limit Limit, key string, n int) Decision {
 	bucket, ok := l.own.Get(key)
 	if !ok {
 		bucket = rate.NewLimiter(rate.Limit(float64(limit.Requests)/limit.Period.Seconds()), limit.Requests)
@@ -187,7 +201,7 @@ func (l *Limiter) alone(limit Limit, key string) Decision {
 			bucket = other
 		}
 	}
-	d := Decision{Limit: limit, Allowed: bucket.Allow()}
+	d := Decision{Limit: limit, Allowed: bucket.AllowN(time.Now(), n)}
 	tokens := bucket.Tokens()
 	d.Remaining = max(0, int(tokens))
 	after := func(missing float64) time.Duration {
@@ -195,7 +209,7 @@ func (l *Limiter) alone(limit Limit, key string) Decision {
 	}
 	d.Reset = after(float64(limit.Requests) - tokens)
 	if !d.Allowed {
-		d.RetryAfter = after(1 - tokens)
+		d.RetryAfter = after(float64(n) - tokens)
 	}
 	return d
 }

@@ -49,7 +49,7 @@ func startWith(t *testing.T, url, prefix string, wait time.Duration) process {
 	p := process{redis: redis.NewClient(o), metrics: prometheus.NewRegistry()}
 	t.Cleanup(func() { _ = p.redis.Close() })
 	p.Limiter, err = ratelimit.New(ratelimit.Options{
-		Redis: p.redis, Prefix: prefix, Secret: []byte("secret"), Wait: wait, Metrics: p.metrics, Logger: slog.New(slog.DiscardHandler),
+		Redis: p.redis, Prefix: prefix, Names: []string{"requests", "mutations"}, Secret: []byte("secret"), Wait: wait, Metrics: p.metrics, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -116,9 +116,37 @@ func TestAllow(t *testing.T) {
 		if err := testutil.GatherAndCompare(p.metrics, strings.NewReader(`
 # HELP millrace_rate_limited_total Requests refused because their client asks too often.
 # TYPE millrace_rate_limited_total counter
+millrace_rate_limited_total{limit="mutations"} 0
 millrace_rate_limited_total{limit="requests"} 2
 `), "millrace_rate_limited_total"); err != nil && where == "in Redis" {
 			t.Error(err)
+		}
+	}
+}
+
+// TestAllowN checks that several count as many, all of them or none, wherever they are counted.
+func TestAllowN(t *testing.T) {
+	t.Parallel()
+	env := stacktest.New(t, stacktest.WithoutNATS())
+	one, two := start(t, env.RedisURL, newPrefix()), start(t, "redis://127.0.0.1:1", "")
+	two.fallback(t, limit("other", 1, time.Hour), 1)
+	for where, p := range map[string]process{"in Redis": one, "in process": two} {
+		three := limit("mutations", 3, 3*time.Hour)
+		for i, c := range []struct {
+			n    int
+			want string
+			more int
+		}{
+			{4, "no, reset 0s, retry 1h0m0s", 3}, {2, "yes, 1 more, reset 2h0m0s", 1}, {2, "no, reset 2h0m0s, retry 1h0m0s", 1}, {3, "no, reset 2h0m0s, retry 1h0m0s", 1},
+			{1, "yes, 0 more, reset 3h0m0s", 0}, {1, "no, reset 3h0m0s, retry 1h0m0s", 0},
+		} {
+			d := p.AllowN(t.Context(), three, "ann", c.n)
+			if i == 3 { // a process may repeat what it said to fewer
+				d.RetryAfter = min(d.RetryAfter, time.Hour)
+			}
+			if got := verdict(d); got != c.want || d.Remaining != c.more {
+				t.Errorf("%s: %d at once: %s, %d more; not %s, %d more", where, c.n, got, d.Remaining, c.want, c.more)
+			}
 		}
 	}
 }

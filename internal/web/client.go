@@ -26,7 +26,7 @@ type Proxies struct {
 func ParseProxies(list, header string) (Proxies, error) {
 	p := Proxies{header: http.CanonicalHeaderKey(header)}
 	if p.header != XForwardedFor && p.header != Forwarded {
-		return Proxies{}, fmt.Errorf("web: proxies name their clients in %s or %s, not in %q", XForwardedFor, Forwarded, header)
+		return Proxies{}, fmt.Errorf("proxies name their clients in %s or %s, not in %q", XForwardedFor, Forwarded, header)
 	}
 	for text := range strings.SplitSeq(list, ",") {
 		text = strings.TrimSpace(text)
@@ -38,7 +38,7 @@ func ParseProxies(list, header string) (Proxies, error) {
 			network, err = netip.PrefixFrom(a, a.BitLen()), nil
 		}
 		if err != nil {
-			return Proxies{}, fmt.Errorf("web: %q is not a network such as 10.0.0.0/8", text)
+			return Proxies{}, fmt.Errorf("%q is not a network such as 10.0.0.0/8", text)
 		}
 		p.networks = append(p.networks, network.Masked())
 	}

@@ -25,7 +25,7 @@ func ParseOrigins(list string) ([]string, error) {
 			continue
 		}
 		if u, err := url.Parse(o); o != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o) {
-			return nil, fmt.Errorf("web: %q is not an origin such as https://shop.example", o)
+			return nil, fmt.Errorf("%q is not an origin such as https://shop.example", o)
 		}
 		origins = append(origins, o)
 	}

@@ -19,7 +19,9 @@ const (
 	// writeTimeout is for a whole answer; handlers that stream set another for each part of it.
 	writeTimeout   = 60 * time.Second
 	idleTimeout    = 120 * time.Second
-	maxHeaderBytes = 64 << 10
+	maxHeaderBytes = 64<<10 - headerSlack
+	// headerSlack is what net/http lets headers have beyond MaxHeaderBytes.
+	headerSlack = 4 << 10
 )
 
 // Options are a server's parts.
@@ -44,7 +46,7 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("web: cannot listen on %s: %w", address, cause(err))
+		return nil, fmt.Errorf("cannot listen on %s: %w", address, cause(err))
 	}
 	return l, nil
 }
