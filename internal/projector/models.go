@@ -188,8 +188,6 @@ type requirement struct {
 	positions   []int64
 }
 
-func (r *requirement) empty() bool { return len(r.partitions) == 0 }
-
 // require waits until the log is known up to the position, and returns what that asks of the projections' partitions: the position,
 // or that of the last event that the projection wants where that is before it. No partitions means all.
 func (m *Models) require(ctx context.Context, projections []string, position int64, partitions []int) (requirement, error) {
