@@ -48,7 +48,7 @@ func wrongNumberIn(schema *ast.Schema, of *ast.Type, value any, path ast.Path) e
 			_, err = model.UnmarshalInt(value)
 		case "Float":
 			if _, tooLarge := value.Float64(); tooLarge != nil {
-				err = fmt.Errorf("%s is too large a number", value)
+				err = fmt.Errorf("%.40s is too large a number", value.String())
 			}
 		}
 		if err != nil {

@@ -142,6 +142,9 @@ var negative = regexp.MustCompile(`^-[0-9]`)
 // command to say.
 func joinNegative(args []string) (joined []string) {
 	for i, arg := range args {
+		if arg == "--" {
+			return append(joined, args[i:]...)
+		}
 		if i > 0 && negative.MatchString(arg) && strings.HasPrefix(args[i-1], "--") && !strings.Contains(args[i-1], "=") {
 			joined[len(joined)-1] += "=" + arg
 			continue

@@ -14,6 +14,10 @@ import (
 func marshalList(ctx context.Context, length int, marshalElement func(ctx context.Context, i int) graphql.Marshaler) graphql.Array {
 	list := make(graphql.Array, length)
 	for i := range list {
+		if err := ctx.Err(); err != nil {
+			graphql.AddError(graphql.WithFieldContext(ctx, &graphql.FieldContext{Index: &i}), err)
+			return nil
+		}
 		if !marshalIn(graphql.WithFieldContext(ctx, &graphql.FieldContext{Index: &i}), list, i, marshalElement) {
 			return nil
 		}

@@ -189,7 +189,7 @@ func (l *Limiter) wait(ctx context.Context, ready <-chan struct{}, c *class, pat
 	defer t.Stop()
 	var relieved <-chan time.Time // nothing else tells when the strain is over
 	if c.Strain > 0 {
-		again := time.NewTicker(strainEvery)
+		again := time.NewTicker(4 * strainEvery)
 		defer again.Stop()
 		relieved = again.C
 	}

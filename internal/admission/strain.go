@@ -47,13 +47,10 @@ func NewStrain(r prometheus.Registerer) (*Strain, error) {
 // Run measures until ctx ends, then returns nil.
 func (s *Strain) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { _ = s.out.Close() })()
+	defer s.end()
 	var b [1]byte
 	for {
 		if _, err := s.out.Read(b[:]); err != nil {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			_ = s.in.Close()
-			s.in = nil
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -65,6 +62,14 @@ func (s *Strain) Run(ctx context.Context) error {
 		s.sent = time.Time{}
 		s.mu.Unlock()
 	}
+}
+
+// end has it tell of nothing any more.
+func (s *Strain) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, _ = s.in.Close(), s.out.Close()
+	s.in, s.sent, s.now = nil, time.Time{}, 0
 }
 
 // Now returns how late the process is, as of the last moments in which somebody asked.

@@ -30,6 +30,9 @@ type Need struct {
 // [*ParkedError], when an operator has set aside what is asked for. Read may be called again when a server was lost meanwhile (it must not have
 // effects of its own); its other errors are returned as they are.
 func (m *Models) Query(ctx context.Context, need Need, sql string, args []any, read func(pgx.Rows) error) error {
+	if len(need.Projections) == 0 {
+		return errors.New("projector: a query needs a model")
+	}
 	for _, name := range need.Projections {
 		if p := m.byName[name]; p == nil || p.Postgres == nil {
 			return fmt.Errorf("projector: there is no model %q in PostgreSQL", name)
@@ -254,23 +257,17 @@ func (q *query) attempt(ctx context.Context, s *server) error {
 	reading, cancel := bounded(ctx, readTimeout)
 	defer cancel()
 	began := time.Now()
-	defer time.AfterFunc(within(ctx, answerTimeout), func() {
-		if !s.answeredSince(began) {
-			cancel()
-		}
-	}).Stop()
-	err = q.onConnection(reading, conn.Conn())
-	closed := conn.Conn().IsClosed()
+	defer s.watch(ctx, began, cancel)()
+	verdict := s.breaker.Abandoned // also where the caller's own code panics
+	defer func() { verdict() }()
+	err = q.onConnection(reading, s, conn.Conn())
+	closed, state := conn.Conn().IsClosed(), sqlState(err)
 	switch {
 	case ctx.Err() != nil, closed && reading.Err() != nil && s.answeredSince(began):
-		s.breaker.Abandoned()
-	case closed, serverAtFault(sqlState(err)):
-		s.breaker.Failed()
+	case closed, serverAtFault(state):
+		verdict = s.breaker.Failed
 	default:
-		s.succeeded()
-	}
-	if own, ok := errors.AsType[*errRead](err); ok && closed {
-		err = own.err // what came of the rows says nothing
+		verdict = s.succeeded
 	}
 	if closed {
 		return err
@@ -280,8 +277,11 @@ func (q *query) attempt(ctx context.Context, s *server) error {
 		defer cancel()
 		_, _ = conn.Exec(ending, "rollback") // the pool looks at what has become of the connection
 	}
-	if state := sqlState(err); state != undefinedTable && state != undefinedSchema {
+	switch {
+	case err == nil, errors.Is(err, errBehind), errors.Is(err, errBuilding), errors.Is(err, ErrStale), serverAtFault(state):
 		return err
+	case state != undefinedTable && state != undefinedSchema:
+		return &errRead{err}
 	}
 	q.unknown++ // the generation was dropped between resolving it and reading it
 	switch {
@@ -297,16 +297,17 @@ func (q *query) attempt(ctx context.Context, s *server) error {
 // idle is what a server says of a connection without a transaction.
 const idle = 'I'
 
-// onConnection reads from the generations that are expected to be live, if others are from those, and first looks which they are where the last
-// reading came to nothing.
-func (q *query) onConnection(ctx context.Context, conn *pgx.Conn) error {
+// onConnection reads from the generations that are expected to be live, if others are from those. It first looks which they are, and how far, where the last
+// reading came to nothing: what is asked for may take long, and would be asked in vain.
+func (q *query) onConnection(ctx context.Context, s *server, conn *pgx.Conn) (err error) {
 	var schemas map[string]string
-	if len(q.late) == 0 && q.unknown == 0 {
+	if len(q.late) == 0 && q.unknown == 0 && !s.otherwise.Load() {
 		schemas = q.expected(q.need.Projections)
 	}
+	defer func() { s.otherwise.Store(err != nil) }()
 	for range 3 { // a look, a reading, and one more if a switch came between
-		live, err := q.exchange(ctx, conn, schemas)
-		if err != nil || live == nil {
+		var live map[string]string
+		if live, err = q.exchange(ctx, conn, schemas); err != nil || live == nil {
 			return err
 		}
 		schemas = live
@@ -362,9 +363,6 @@ func (q *query) take(results pgx.BatchResults, schemas map[string]string) (live 
 	rows.Close()
 	if err == nil {
 		err = rows.Err()
-	}
-	if state := sqlState(err); err != nil && state != undefinedTable && state != undefinedSchema && !serverAtFault(state) {
-		return nil, &errRead{err}
 	}
 	if err == nil && q.sources != nil {
 		for name, g := range found {

@@ -94,6 +94,17 @@ func TestMistakesInQueries(t *testing.T) {
 	if err == nil || errors.Is(err, projector.ErrStale) || time.Since(began) > time.Second {
 		t.Errorf("an unknown table: %v after %v", err, time.Since(began))
 	}
+	for sql, args := range map[string][]any{
+		`SELECT nothing FROM tally.streams`: nil, `SELECT 1 / (count - count) FROM tally.streams`: nil, `SELECT stream::integer FROM tally.streams`: nil,
+		`SELECT $1::text FROM tally.streams`: {"\x00"},
+	} {
+		if err := m.Query(t.Context(), need, sql, args, nothing); err == nil || errors.Is(err, es.ErrUnavailable) || errors.Is(err, projector.ErrStale) {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	if err := m.Query(t.Context(), projector.Need{}, one, nil, nothing); err == nil {
+		t.Error("a query of no model was answered")
+	}
 	ctx, cancel := context.WithCancel(es.WithPosition(t.Context(), 1_000_000))
 	cancel()
 	if err := m.Query(ctx, need, one, nil, nothing); !errors.Is(err, context.Canceled) {

@@ -8,7 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/millrace/millrace/internal/breaker"
 	"github.com/millrace/millrace/internal/es"
@@ -37,13 +39,15 @@ func within(ctx context.Context, most time.Duration) time.Duration {
 
 // server is a PostgreSQL that can answer reads.
 type server struct {
-	pool    *pgxpool.Pool
-	name    string
-	breaker *breaker.Breaker
-	lagging atomic.Bool // it answers, but with the past
-	// answered is when it answered last, Unix nanoseconds. How long an answer takes depends on what was asked; a server that has not answered anybody
-	// meanwhile, this process's own questions of every half second included, is silent.
+	pool      *pgxpool.Pool
+	name      string
+	breaker   *breaker.Breaker
+	lagging   atomic.Bool // it answers, but with the past
+	otherwise atomic.Bool // the last reading found it behind, or with another generation than was expected
+	// answered is when it answered last, Unix nanoseconds. How long an answer takes depends on what was asked: a server that has answered somebody else
+	// meanwhile is not silent.
 	answered atomic.Int64
+	proof    singleflight.Group
 }
 
 func (m *Models) newServer(name string, pool *pgxpool.Pool) *server {
@@ -80,6 +84,33 @@ func (s *server) succeeded() {
 }
 
 func (s *server) answeredSince(t time.Time) bool { return s.answered.Load() >= t.UnixNano() }
+
+// watch calls cancel when the server turns out to be silent, unless the returned function was called before.
+func (s *server) watch(ctx context.Context, began time.Time, cancel func()) (stop func() bool) {
+	half := within(ctx, answerTimeout) / 2
+	return time.AfterFunc(half, func() {
+		if !s.answeredSince(began) && !s.isThere(ctx, half) {
+			cancel()
+		}
+	}).Stop
+}
+
+// isThere finds out whether the server answers, on a connection of its own: those of the pool may all be busy with what takes long.
+func (s *server) isThere(ctx context.Context, within time.Duration) bool {
+	there, _, _ := s.proof.Do("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
+		defer cancel()
+		conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+		if err == nil {
+			_ = conn.Close(ctx) // it has said what it was asked
+		} else if sqlState(err) == "" {
+			return false, nil
+		}
+		s.answered.Store(time.Now().UnixNano())
+		return true, nil
+	})
+	return there.(bool)
+}
 
 // busy reports whether all connections to a server are in use: that one of them was waited for in vain says nothing about the server.
 func (s *server) busy() bool {

@@ -21,7 +21,7 @@ type Proxies struct {
 	header   string
 }
 
-// ParseProxies reads a list of networks or addresses with commas between them, such as 10.0.0.0/8,2001:db8::1. Header is what these proxies
+// ParseProxies reads a list of networks or addresses with commas between them, such as 10.0.0.0/8,2001:db8::1, or "none". Header is what these proxies
 // write their client's address to, [XForwardedFor] or [Forwarded].
 func ParseProxies(list, header string) (Proxies, error) {
 	p := Proxies{header: http.CanonicalHeaderKey(header)}
@@ -30,7 +30,7 @@ func ParseProxies(list, header string) (Proxies, error) {
 	}
 	for text := range strings.SplitSeq(list, ",") {
 		text = strings.TrimSpace(text)
-		if text == "" {
+		if text == "" || list == "none" {
 			continue
 		}
 		network, err := netip.ParsePrefix(text)
