@@ -329,7 +329,7 @@ func (w *Worker) balance(ctx context.Context, s *survey, steady bool) error {
 				failed = errors.Join(failed, err)
 				continue
 			}
-			owned = append(owned, taken...)
+			owned = slices.Concat(owned, taken) // not in place: runners read what they were assigned before
 			slices.Sort(owned)
 			w.assign(p, owned)
 		}
