@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,22 +20,12 @@ type admissionFlags struct {
 }
 
 func (f admissionFlags) check() error {
-	if f.RequestTimeout <= 0 {
-		return usageError{fmt.Errorf("--request-timeout (MILLRACE_REQUEST_TIMEOUT) must be above zero, not %s", f.RequestTimeout)}
-	}
-	for _, s := range []struct {
-		name  string
-		value int
-	}{
-		{"--max-concurrency (MILLRACE_MAX_CONCURRENCY)", f.MaxConcurrency},
-		{"--max-subscriptions (MILLRACE_MAX_SUBSCRIPTIONS)", f.MaxSubscriptions},
-		{"--max-connections (MILLRACE_MAX_CONNECTIONS)", f.MaxConnections},
-	} {
-		if s.value < 1 {
-			return usageError{fmt.Errorf("%s must be above zero, not %d", s.name, s.value)}
-		}
-	}
-	return nil
+	return errors.Join(
+		aboveZero("--request-timeout (MILLRACE_REQUEST_TIMEOUT)", f.RequestTimeout),
+		aboveZero("--max-concurrency (MILLRACE_MAX_CONCURRENCY)", f.MaxConcurrency),
+		aboveZero("--max-subscriptions (MILLRACE_MAX_SUBSCRIPTIONS)", f.MaxSubscriptions),
+		aboveZero("--max-connections (MILLRACE_MAX_CONNECTIONS)", f.MaxConnections),
+	)
 }
 
 // Priorities of operations, indexes into priorities.

@@ -38,16 +38,21 @@ func (f shopFlags) check() error {
 	return nil
 }
 
+// aboveZero says what is wrong with a number or a time that has to be above zero.
+func aboveZero[T int | time.Duration](setting string, value T) error {
+	if value <= 0 {
+		return usageError{fmt.Errorf("%s must be above zero, not %v", setting, value)}
+	}
+	return nil
+}
+
 // lagFlags say what is expected of read models.
 type lagFlags struct {
 	LagTarget time.Duration `default:"5s" env:"MILLRACE_LAG_TARGET" help:"Lag under which read models are to be kept: how many workers are wanted depends on it."`
 }
 
 func (f lagFlags) check() error {
-	if f.LagTarget <= 0 {
-		return usageError{fmt.Errorf("--lag-target (MILLRACE_LAG_TARGET) must be above zero, not %s", f.LagTarget)}
-	}
-	return nil
+	return aboveZero("--lag-target (MILLRACE_LAG_TARGET)", f.LagTarget)
 }
 
 // stateFlags bound what is kept in memory of streams that commands are decided on.
@@ -56,10 +61,7 @@ type stateFlags struct {
 }
 
 func (f stateFlags) check() error {
-	if f.StateCache <= 0 {
-		return usageError{fmt.Errorf("--state-cache (MILLRACE_STATE_CACHE) must be above zero, not %d", f.StateCache)}
-	}
-	return nil
+	return aboveZero("--state-cache (MILLRACE_STATE_CACHE)", f.StateCache)
 }
 
 // keyFlags say what becomes of idempotency keys.
@@ -68,10 +70,7 @@ type keyFlags struct {
 }
 
 func (f keyFlags) check() error {
-	if f.IdempotencyKept <= 0 {
-		return usageError{fmt.Errorf("--idempotency-kept (MILLRACE_IDEMPOTENCY_KEPT) must be above zero, not %s", f.IdempotencyKept)}
-	}
-	return nil
+	return aboveZero("--idempotency-kept (MILLRACE_IDEMPOTENCY_KEPT)", f.IdempotencyKept)
 }
 
 // paymentFlags say how payments are dealt with.
@@ -80,10 +79,7 @@ type paymentFlags struct {
 }
 
 func (f paymentFlags) check() error {
-	if f.PaymentDeadline <= 0 {
-		return usageError{fmt.Errorf("--payment-deadline (MILLRACE_PAYMENT_DEADLINE) must be above zero, not %s", f.PaymentDeadline)}
-	}
-	return nil
+	return aboveZero("--payment-deadline (MILLRACE_PAYMENT_DEADLINE)", f.PaymentDeadline)
 }
 
 // writeFlags are the settings of what decides commands.

@@ -300,11 +300,14 @@ const idle = 'I'
 // onConnection reads from the generations that are expected to be live, if others are from those. It first looks which they are, and how far, where the last
 // reading came to nothing: what is asked for may take long, and would be asked in vain.
 func (q *query) onConnection(ctx context.Context, s *server, conn *pgx.Conn) (err error) {
-	var schemas map[string]string
-	if len(q.late) == 0 && q.unknown == 0 && !s.otherwise.Load() {
-		schemas = q.expected(q.need.Projections)
+	expected := q.expected(q.need.Projections)
+	schemas := expected
+	if len(q.late) > 0 || q.unknown > 0 || s.otherwise.Load() {
+		schemas = nil
 	}
-	defer func() { s.otherwise.Store(err != nil) }()
+	defer func() {
+		s.otherwise.Store(errors.Is(err, errBehind) || errors.Is(err, errBuilding) || err == nil && !maps.Equal(schemas, expected))
+	}()
 	for range 3 { // a look, a reading, and one more if a switch came between
 		var live map[string]string
 		if live, err = q.exchange(ctx, conn, schemas); err != nil || live == nil {

@@ -89,13 +89,19 @@ func verdict(d ratelimit.Decision) string {
 	return fmt.Sprintf("yes, %d more, reset %s", d.Remaining, d.Reset.Round(time.Minute))
 }
 
-// TestAllow checks the figures, which are the same wherever requests are counted.
-func TestAllow(t *testing.T) {
-	t.Parallel()
+// everywhere returns a process that counts in Redis and one that has to count by itself.
+func everywhere(t *testing.T) map[string]process {
+	t.Helper()
 	env := stacktest.New(t, stacktest.WithoutNATS())
 	one, two := start(t, env.RedisURL, newPrefix()), start(t, "redis://127.0.0.1:1", "")
 	two.fallback(t, limit("other", 1, time.Hour), 1)
-	for where, p := range map[string]process{"in Redis": one, "in process": two} {
+	return map[string]process{"in Redis": one, "in process": two}
+}
+
+// TestAllow checks the figures, which are the same wherever requests are counted.
+func TestAllow(t *testing.T) {
+	t.Parallel()
+	for where, p := range everywhere(t) {
 		three := limit("requests", 3, 3*time.Hour) // an hour each: the test is quicker
 		for i, want := range []string{
 			"yes, 2 more, reset 1h0m0s", "yes, 1 more, reset 2h0m0s", "yes, 0 more, reset 3h0m0s", "no, reset 3h0m0s, retry 1h0m0s", "no, reset 3h0m0s, retry 1h0m0s",
@@ -127,10 +133,7 @@ millrace_rate_limited_total{limit="requests"} 2
 // TestAllowN checks that several count as many, all of them or none, wherever they are counted.
 func TestAllowN(t *testing.T) {
 	t.Parallel()
-	env := stacktest.New(t, stacktest.WithoutNATS())
-	one, two := start(t, env.RedisURL, newPrefix()), start(t, "redis://127.0.0.1:1", "")
-	two.fallback(t, limit("other", 1, time.Hour), 1)
-	for where, p := range map[string]process{"in Redis": one, "in process": two} {
+	for where, p := range everywhere(t) {
 		three := limit("mutations", 3, 3*time.Hour)
 		for i, c := range []struct {
 			n    int
