@@ -179,6 +179,7 @@ func openShop(ctx context.Context, f serverFlags, lag lagFlags, logger *slog.Log
 	s.background, s.ctx = errgroup.WithContext(background)
 	s.stop = stop
 	s.start(s.feed.Run)
+	s.start(collectGarbage)
 	select {
 	case <-s.feed.Ready():
 	case <-ctx.Done():

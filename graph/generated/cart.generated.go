@@ -232,46 +232,40 @@ func (ec *executionContext) field_Mutation_variantPriceChange_args(ctx context.C
 // region    **************************** field.gotpl *****************************
 
 func (ec *executionContext) _Cart_id(ctx context.Context, field graphql.CollectedField, obj *model.Cart) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Cart_id(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.ID(), nil
-		},
-		nil,
+
+		obj.ID(),
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNID2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Cart_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Cart", field, true, false, errors.New("field of type ID does not have child fields"))
 }
 
 func (ec *executionContext) _Cart_status(ctx context.Context, field graphql.CollectedField, obj *model.Cart) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Cart_status(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Status, nil
-		},
-		nil,
+
+		obj.Status,
+
 		func(ctx context.Context, selections ast.SelectionSet, v cart.Status) graphql.Marshaler {
 			return ec.marshalNCartStatus2githubᚗcomᚋmillraceᚋmillraceᚋdomainᚋcartᚐStatus(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Cart_status(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Cart", field, false, false, errors.New("field of type CartStatus does not have child fields"))
@@ -406,46 +400,40 @@ func (ec *executionContext) fieldContext_Cart_order(_ context.Context, field gra
 }
 
 func (ec *executionContext) _CartLine_id(ctx context.Context, field graphql.CollectedField, obj *model.CartLine) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_CartLine_id(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.ID(), nil
-		},
-		nil,
+
+		obj.ID(),
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNID2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_CartLine_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("CartLine", field, true, false, errors.New("field of type ID does not have child fields"))
 }
 
 func (ec *executionContext) _CartLine_variant(ctx context.Context, field graphql.CollectedField, obj *model.CartLine) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_CartLine_variant(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Variant, nil
-		},
-		nil,
+
+		obj.Variant,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Variant) graphql.Marshaler {
 			return ec.marshalNVariant2ᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐVariant(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_CartLine_variant(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -461,46 +449,40 @@ func (ec *executionContext) fieldContext_CartLine_variant(_ context.Context, fie
 }
 
 func (ec *executionContext) _CartLine_quantity(ctx context.Context, field graphql.CollectedField, obj *model.CartLine) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_CartLine_quantity(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Quantity, nil
-		},
-		nil,
+
+		obj.Quantity,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
 			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_CartLine_quantity(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("CartLine", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _CartLine_unitPrice(ctx context.Context, field graphql.CollectedField, obj *model.CartLine) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_CartLine_unitPrice(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.UnitPrice, nil
-		},
-		nil,
+
+		obj.UnitPrice,
+
 		func(ctx context.Context, selections ast.SelectionSet, v money.Money) graphql.Marshaler {
 			return ec.marshalNMoney2githubᚗcomᚋmillraceᚋmillraceᚋdomainᚋmoneyᚐMoney(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_CartLine_unitPrice(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -516,23 +498,20 @@ func (ec *executionContext) fieldContext_CartLine_unitPrice(_ context.Context, f
 }
 
 func (ec *executionContext) _CartLine_total(ctx context.Context, field graphql.CollectedField, obj *model.CartLine) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_CartLine_total(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Total, nil
-		},
-		nil,
+
+		obj.Total,
+
 		func(ctx context.Context, selections ast.SelectionSet, v money.Money) graphql.Marshaler {
 			return ec.marshalNMoney2githubᚗcomᚋmillraceᚋmillraceᚋdomainᚋmoneyᚐMoney(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_CartLine_total(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -548,23 +527,20 @@ func (ec *executionContext) fieldContext_CartLine_total(_ context.Context, field
 }
 
 func (ec *executionContext) _CartPayload_cart(ctx context.Context, field graphql.CollectedField, obj *model.CartPayload) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_CartPayload_cart(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Cart, nil
-		},
-		nil,
+
+		obj.Cart,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Cart) graphql.Marshaler {
 			return ec.marshalOCart2ᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐCart(ctx, selections, v)
-		},
-		true,
-		false,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_CartPayload_cart(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -580,23 +556,20 @@ func (ec *executionContext) fieldContext_CartPayload_cart(_ context.Context, fie
 }
 
 func (ec *executionContext) _CartPayload_userErrors(ctx context.Context, field graphql.CollectedField, obj *model.CartPayload) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_CartPayload_userErrors(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.UserErrors, nil
-		},
-		nil,
+
+		obj.UserErrors,
+
 		func(ctx context.Context, selections ast.SelectionSet, v []*rule.Error) graphql.Marshaler {
 			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋmillraceᚋmillraceᚋdomainᚋruleᚐErrorᚄ(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_CartPayload_userErrors(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -612,23 +585,20 @@ func (ec *executionContext) fieldContext_CartPayload_userErrors(_ context.Contex
 }
 
 func (ec *executionContext) _CartPayload_position(ctx context.Context, field graphql.CollectedField, obj *model.CartPayload) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_CartPayload_position(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Position, nil
-		},
-		nil,
+
+		obj.Position,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *int64) graphql.Marshaler {
 			return ec.marshalOPosition2ᚖint64(ctx, selections, v)
-		},
-		true,
-		false,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_CartPayload_position(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("CartPayload", field, false, false, errors.New("field of type Position does not have child fields"))

@@ -26,23 +26,20 @@ import (
 // region    **************************** field.gotpl *****************************
 
 func (ec *executionContext) _StockPayload_variant(ctx context.Context, field graphql.CollectedField, obj *model.StockPayload) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_StockPayload_variant(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Variant, nil
-		},
-		nil,
+
+		obj.Variant,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Variant) graphql.Marshaler {
 			return ec.marshalOVariant2ᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐVariant(ctx, selections, v)
-		},
-		true,
-		false,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_StockPayload_variant(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -58,23 +55,20 @@ func (ec *executionContext) fieldContext_StockPayload_variant(_ context.Context,
 }
 
 func (ec *executionContext) _StockPayload_userErrors(ctx context.Context, field graphql.CollectedField, obj *model.StockPayload) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_StockPayload_userErrors(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.UserErrors, nil
-		},
-		nil,
+
+		obj.UserErrors,
+
 		func(ctx context.Context, selections ast.SelectionSet, v []*rule.Error) graphql.Marshaler {
 			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋmillraceᚋmillraceᚋdomainᚋruleᚐErrorᚄ(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_StockPayload_userErrors(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -90,23 +84,20 @@ func (ec *executionContext) fieldContext_StockPayload_userErrors(_ context.Conte
 }
 
 func (ec *executionContext) _StockPayload_position(ctx context.Context, field graphql.CollectedField, obj *model.StockPayload) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_StockPayload_position(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Position, nil
-		},
-		nil,
+
+		obj.Position,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *int64) graphql.Marshaler {
 			return ec.marshalOPosition2ᚖint64(ctx, selections, v)
-		},
-		true,
-		false,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_StockPayload_position(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("StockPayload", field, false, false, errors.New("field of type Position does not have child fields"))

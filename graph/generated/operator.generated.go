@@ -33,138 +33,120 @@ type EventResolver interface {
 // region    **************************** field.gotpl *****************************
 
 func (ec *executionContext) _Event_position(ctx context.Context, field graphql.CollectedField, obj *es.Event) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Event_position(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Position, nil
-		},
-		nil,
+
+		obj.Position,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
 			return ec.marshalNPosition2int64(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Event_position(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Event", field, false, false, errors.New("field of type Position does not have child fields"))
 }
 
 func (ec *executionContext) _Event_stream(ctx context.Context, field graphql.CollectedField, obj *es.Event) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Event_stream(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Stream, nil
-		},
-		nil,
+
+		obj.Stream,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Event_stream(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Event", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _Event_version(ctx context.Context, field graphql.CollectedField, obj *es.Event) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Event_version(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Version, nil
-		},
-		nil,
+
+		obj.Version,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
 			return ec.marshalNInt2int64(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Event_version(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Event", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _Event_type(ctx context.Context, field graphql.CollectedField, obj *es.Event) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Event_type(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Type, nil
-		},
-		nil,
+
+		obj.Type,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Event_type(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Event", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _Event_occurredAt(ctx context.Context, field graphql.CollectedField, obj *es.Event) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Event_occurredAt(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.OccurredAt, nil
-		},
-		nil,
+
+		obj.OccurredAt,
+
 		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
 			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Event_occurredAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Event", field, false, false, errors.New("field of type DateTime does not have child fields"))
 }
 
 func (ec *executionContext) _Event_recordedAt(ctx context.Context, field graphql.CollectedField, obj *es.Event) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Event_recordedAt(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.RecordedAt, nil
-		},
-		nil,
+
+		obj.RecordedAt,
+
 		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
 			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Event_recordedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Event", field, false, false, errors.New("field of type DateTime does not have child fields"))
@@ -194,23 +176,20 @@ func (ec *executionContext) fieldContext_Event_data(_ context.Context, field gra
 }
 
 func (ec *executionContext) _EventConnection_edges(ctx context.Context, field graphql.CollectedField, obj *model.EventConnection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_EventConnection_edges(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Edges, nil
-		},
-		nil,
+
+		obj.Edges,
+
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.EventEdge) graphql.Marshaler {
 			return ec.marshalNEventEdge2ᚕᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐEventEdgeᚄ(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_EventConnection_edges(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -226,23 +205,20 @@ func (ec *executionContext) fieldContext_EventConnection_edges(_ context.Context
 }
 
 func (ec *executionContext) _EventConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *model.EventConnection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_EventConnection_nodes(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Nodes, nil
-		},
-		nil,
+
+		obj.Nodes,
+
 		func(ctx context.Context, selections ast.SelectionSet, v []*es.Event) graphql.Marshaler {
 			return ec.marshalNEvent2ᚕᚖgithubᚗcomᚋmillraceᚋmillraceᚋinternalᚋesᚐEventᚄ(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_EventConnection_nodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -258,23 +234,20 @@ func (ec *executionContext) fieldContext_EventConnection_nodes(_ context.Context
 }
 
 func (ec *executionContext) _EventConnection_pageInfo(ctx context.Context, field graphql.CollectedField, obj *model.EventConnection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_EventConnection_pageInfo(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.PageInfo, nil
-		},
-		nil,
+
+		obj.PageInfo,
+
 		func(ctx context.Context, selections ast.SelectionSet, v model.PageInfo) graphql.Marshaler {
 			return ec.marshalNPageInfo2githubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_EventConnection_pageInfo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -290,46 +263,40 @@ func (ec *executionContext) fieldContext_EventConnection_pageInfo(_ context.Cont
 }
 
 func (ec *executionContext) _EventEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *model.EventEdge) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_EventEdge_cursor(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Cursor, nil
-		},
-		nil,
+
+		obj.Cursor,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_EventEdge_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("EventEdge", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _EventEdge_node(ctx context.Context, field graphql.CollectedField, obj *model.EventEdge) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_EventEdge_node(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Node, nil
-		},
-		nil,
+
+		obj.Node,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *es.Event) graphql.Marshaler {
 			return ec.marshalNEvent2ᚖgithubᚗcomᚋmillraceᚋmillraceᚋinternalᚋesᚐEvent(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_EventEdge_node(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -345,345 +312,300 @@ func (ec *executionContext) fieldContext_EventEdge_node(_ context.Context, field
 }
 
 func (ec *executionContext) _ParkedEvent_position(ctx context.Context, field graphql.CollectedField, obj *model.ParkedEvent) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ParkedEvent_position(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Position, nil
-		},
-		nil,
+
+		obj.Position,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
 			return ec.marshalNPosition2int64(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ParkedEvent_position(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ParkedEvent", field, false, false, errors.New("field of type Position does not have child fields"))
 }
 
 func (ec *executionContext) _ParkedEvent_stream(ctx context.Context, field graphql.CollectedField, obj *model.ParkedEvent) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ParkedEvent_stream(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Stream, nil
-		},
-		nil,
+
+		obj.Stream,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ParkedEvent_stream(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ParkedEvent", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _ParkedEvent_type(ctx context.Context, field graphql.CollectedField, obj *model.ParkedEvent) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ParkedEvent_type(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Type, nil
-		},
-		nil,
+
+		obj.Type,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ParkedEvent_type(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ParkedEvent", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _ParkedEvent_generation(ctx context.Context, field graphql.CollectedField, obj *model.ParkedEvent) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ParkedEvent_generation(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Generation, nil
-		},
-		nil,
+
+		obj.Generation,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
 			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ParkedEvent_generation(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ParkedEvent", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _ParkedEvent_store(ctx context.Context, field graphql.CollectedField, obj *model.ParkedEvent) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ParkedEvent_store(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Store, nil
-		},
-		nil,
+
+		obj.Store,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ParkedEvent_store(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ParkedEvent", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _ParkedEvent_error(ctx context.Context, field graphql.CollectedField, obj *model.ParkedEvent) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ParkedEvent_error(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Error, nil
-		},
-		nil,
+
+		obj.Error,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ParkedEvent_error(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ParkedEvent", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _ParkedEvent_attempts(ctx context.Context, field graphql.CollectedField, obj *model.ParkedEvent) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ParkedEvent_attempts(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Attempts, nil
-		},
-		nil,
+
+		obj.Attempts,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
 			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ParkedEvent_attempts(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ParkedEvent", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _ParkedEvent_waiting(ctx context.Context, field graphql.CollectedField, obj *model.ParkedEvent) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ParkedEvent_waiting(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Waiting, nil
-		},
-		nil,
+
+		obj.Waiting,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
 			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ParkedEvent_waiting(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ParkedEvent", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _ParkedEvent_retrying(ctx context.Context, field graphql.CollectedField, obj *model.ParkedEvent) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ParkedEvent_retrying(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Retrying, nil
-		},
-		nil,
+
+		obj.Retrying,
+
 		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
 			return ec.marshalNBoolean2bool(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ParkedEvent_retrying(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ParkedEvent", field, false, false, errors.New("field of type Boolean does not have child fields"))
 }
 
 func (ec *executionContext) _ParkedEvent_parkedAt(ctx context.Context, field graphql.CollectedField, obj *model.ParkedEvent) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ParkedEvent_parkedAt(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.ParkedAt, nil
-		},
-		nil,
+
+		obj.ParkedAt,
+
 		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
 			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ParkedEvent_parkedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ParkedEvent", field, false, false, errors.New("field of type DateTime does not have child fields"))
 }
 
 func (ec *executionContext) _Projection_name(ctx context.Context, field graphql.CollectedField, obj *model.Projection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Projection_name(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Name, nil
-		},
-		nil,
+
+		obj.Name,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Projection_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Projection", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _Projection_version(ctx context.Context, field graphql.CollectedField, obj *model.Projection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Projection_version(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Version, nil
-		},
-		nil,
+
+		obj.Version,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
 			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Projection_version(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Projection", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _Projection_generation(ctx context.Context, field graphql.CollectedField, obj *model.Projection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Projection_generation(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Generation, nil
-		},
-		nil,
+
+		obj.Generation,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
 			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Projection_generation(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Projection", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _Projection_previousGeneration(ctx context.Context, field graphql.CollectedField, obj *model.Projection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Projection_previousGeneration(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.PreviousGeneration, nil
-		},
-		nil,
+
+		obj.PreviousGeneration,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
 			return ec.marshalOInt2ᚖint(ctx, selections, v)
-		},
-		true,
-		false,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Projection_previousGeneration(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Projection", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _Projection_rebuild(ctx context.Context, field graphql.CollectedField, obj *model.Projection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Projection_rebuild(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Rebuild, nil
-		},
-		nil,
+
+		obj.Rebuild,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *model.ProjectionRebuild) graphql.Marshaler {
 			return ec.marshalOProjectionRebuild2ᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐProjectionRebuild(ctx, selections, v)
-		},
-		true,
-		false,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Projection_rebuild(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -699,138 +621,120 @@ func (ec *executionContext) fieldContext_Projection_rebuild(_ context.Context, f
 }
 
 func (ec *executionContext) _Projection_status(ctx context.Context, field graphql.CollectedField, obj *model.Projection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Projection_status(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Status, nil
-		},
-		nil,
+
+		obj.Status,
+
 		func(ctx context.Context, selections ast.SelectionSet, v model.ProjectionStatus) graphql.Marshaler {
 			return ec.marshalNProjectionStatus2githubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐProjectionStatus(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Projection_status(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Projection", field, false, false, errors.New("field of type ProjectionStatus does not have child fields"))
 }
 
 func (ec *executionContext) _Projection_position(ctx context.Context, field graphql.CollectedField, obj *model.Projection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Projection_position(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Position, nil
-		},
-		nil,
+
+		obj.Position,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
 			return ec.marshalNPosition2int64(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Projection_position(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Projection", field, false, false, errors.New("field of type Position does not have child fields"))
 }
 
 func (ec *executionContext) _Projection_lag(ctx context.Context, field graphql.CollectedField, obj *model.Projection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Projection_lag(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Lag, nil
-		},
-		nil,
+
+		obj.Lag,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
 			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Projection_lag(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Projection", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _Projection_lagSeconds(ctx context.Context, field graphql.CollectedField, obj *model.Projection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Projection_lagSeconds(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.LagSeconds, nil
-		},
-		nil,
+
+		obj.LagSeconds,
+
 		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
 			return ec.marshalNFloat2float64(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Projection_lagSeconds(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Projection", field, false, false, errors.New("field of type Float does not have child fields"))
 }
 
 func (ec *executionContext) _Projection_workersWanted(ctx context.Context, field graphql.CollectedField, obj *model.Projection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Projection_workersWanted(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.WorkersWanted, nil
-		},
-		nil,
+
+		obj.WorkersWanted,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
 			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Projection_workersWanted(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Projection", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _Projection_partitions(ctx context.Context, field graphql.CollectedField, obj *model.Projection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Projection_partitions(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Partitions, nil
-		},
-		nil,
+
+		obj.Partitions,
+
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.ProjectionPartition) graphql.Marshaler {
 			return ec.marshalNProjectionPartition2ᚕᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐProjectionPartitionᚄ(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Projection_partitions(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -878,184 +782,160 @@ func (ec *executionContext) fieldContext_Projection_parked(_ context.Context, fi
 }
 
 func (ec *executionContext) _ProjectionPartition_number(ctx context.Context, field graphql.CollectedField, obj *model.ProjectionPartition) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ProjectionPartition_number(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Number, nil
-		},
-		nil,
+
+		obj.Number,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
 			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ProjectionPartition_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ProjectionPartition", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _ProjectionPartition_position(ctx context.Context, field graphql.CollectedField, obj *model.ProjectionPartition) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ProjectionPartition_position(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Position, nil
-		},
-		nil,
+
+		obj.Position,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
 			return ec.marshalNPosition2int64(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ProjectionPartition_position(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ProjectionPartition", field, false, false, errors.New("field of type Position does not have child fields"))
 }
 
 func (ec *executionContext) _ProjectionPartition_lag(ctx context.Context, field graphql.CollectedField, obj *model.ProjectionPartition) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ProjectionPartition_lag(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Lag, nil
-		},
-		nil,
+
+		obj.Lag,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
 			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ProjectionPartition_lag(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ProjectionPartition", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _ProjectionPartition_lagSeconds(ctx context.Context, field graphql.CollectedField, obj *model.ProjectionPartition) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ProjectionPartition_lagSeconds(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.LagSeconds, nil
-		},
-		nil,
+
+		obj.LagSeconds,
+
 		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
 			return ec.marshalNFloat2float64(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ProjectionPartition_lagSeconds(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ProjectionPartition", field, false, false, errors.New("field of type Float does not have child fields"))
 }
 
 func (ec *executionContext) _ProjectionPartition_worker(ctx context.Context, field graphql.CollectedField, obj *model.ProjectionPartition) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ProjectionPartition_worker(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Worker, nil
-		},
-		nil,
+
+		obj.Worker,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
 			return ec.marshalOString2ᚖstring(ctx, selections, v)
-		},
-		true,
-		false,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ProjectionPartition_worker(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ProjectionPartition", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _ProjectionPartition_error(ctx context.Context, field graphql.CollectedField, obj *model.ProjectionPartition) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ProjectionPartition_error(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Error, nil
-		},
-		nil,
+
+		obj.Error,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
 			return ec.marshalOString2ᚖstring(ctx, selections, v)
-		},
-		true,
-		false,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ProjectionPartition_error(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ProjectionPartition", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _ProjectionPartition_parked(ctx context.Context, field graphql.CollectedField, obj *model.ProjectionPartition) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ProjectionPartition_parked(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Parked, nil
-		},
-		nil,
+
+		obj.Parked,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
 			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ProjectionPartition_parked(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ProjectionPartition", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _ProjectionPayload_projection(ctx context.Context, field graphql.CollectedField, obj *model.ProjectionPayload) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ProjectionPayload_projection(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Projection, nil
-		},
-		nil,
+
+		obj.Projection,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Projection) graphql.Marshaler {
 			return ec.marshalOProjection2ᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐProjection(ctx, selections, v)
-		},
-		true,
-		false,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ProjectionPayload_projection(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -1071,23 +951,20 @@ func (ec *executionContext) fieldContext_ProjectionPayload_projection(_ context.
 }
 
 func (ec *executionContext) _ProjectionPayload_userErrors(ctx context.Context, field graphql.CollectedField, obj *model.ProjectionPayload) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ProjectionPayload_userErrors(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.UserErrors, nil
-		},
-		nil,
+
+		obj.UserErrors,
+
 		func(ctx context.Context, selections ast.SelectionSet, v []*rule.Error) graphql.Marshaler {
 			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋmillraceᚋmillraceᚋdomainᚋruleᚐErrorᚄ(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ProjectionPayload_userErrors(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -1103,230 +980,200 @@ func (ec *executionContext) fieldContext_ProjectionPayload_userErrors(_ context.
 }
 
 func (ec *executionContext) _ProjectionRebuild_generation(ctx context.Context, field graphql.CollectedField, obj *model.ProjectionRebuild) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ProjectionRebuild_generation(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Generation, nil
-		},
-		nil,
+
+		obj.Generation,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
 			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ProjectionRebuild_generation(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ProjectionRebuild", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _ProjectionRebuild_position(ctx context.Context, field graphql.CollectedField, obj *model.ProjectionRebuild) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ProjectionRebuild_position(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Position, nil
-		},
-		nil,
+
+		obj.Position,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
 			return ec.marshalNPosition2int64(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ProjectionRebuild_position(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ProjectionRebuild", field, false, false, errors.New("field of type Position does not have child fields"))
 }
 
 func (ec *executionContext) _ProjectionRebuild_target(ctx context.Context, field graphql.CollectedField, obj *model.ProjectionRebuild) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ProjectionRebuild_target(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Target, nil
-		},
-		nil,
+
+		obj.Target,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
 			return ec.marshalNPosition2int64(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ProjectionRebuild_target(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ProjectionRebuild", field, false, false, errors.New("field of type Position does not have child fields"))
 }
 
 func (ec *executionContext) _ProjectionRebuild_percent(ctx context.Context, field graphql.CollectedField, obj *model.ProjectionRebuild) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ProjectionRebuild_percent(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Percent, nil
-		},
-		nil,
+
+		obj.Percent,
+
 		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
 			return ec.marshalNFloat2float64(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ProjectionRebuild_percent(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ProjectionRebuild", field, false, false, errors.New("field of type Float does not have child fields"))
 }
 
 func (ec *executionContext) _ProjectionRebuild_eventsPerSecond(ctx context.Context, field graphql.CollectedField, obj *model.ProjectionRebuild) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ProjectionRebuild_eventsPerSecond(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.EventsPerSecond, nil
-		},
-		nil,
+
+		obj.EventsPerSecond,
+
 		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
 			return ec.marshalNFloat2float64(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ProjectionRebuild_eventsPerSecond(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ProjectionRebuild", field, false, false, errors.New("field of type Float does not have child fields"))
 }
 
 func (ec *executionContext) _ProjectionRebuild_remainingSeconds(ctx context.Context, field graphql.CollectedField, obj *model.ProjectionRebuild) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_ProjectionRebuild_remainingSeconds(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.RemainingSeconds, nil
-		},
-		nil,
+
+		obj.RemainingSeconds,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *float64) graphql.Marshaler {
 			return ec.marshalOFloat2ᚖfloat64(ctx, selections, v)
-		},
-		true,
-		false,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_ProjectionRebuild_remainingSeconds(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("ProjectionRebuild", field, false, false, errors.New("field of type Float does not have child fields"))
 }
 
 func (ec *executionContext) _SalesRow_key(ctx context.Context, field graphql.CollectedField, obj *model.SalesRow) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_SalesRow_key(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Key, nil
-		},
-		nil,
+
+		obj.Key,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_SalesRow_key(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("SalesRow", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _SalesRow_orders(ctx context.Context, field graphql.CollectedField, obj *model.SalesRow) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_SalesRow_orders(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Orders, nil
-		},
-		nil,
+
+		obj.Orders,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
 			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_SalesRow_orders(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("SalesRow", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _SalesRow_units(ctx context.Context, field graphql.CollectedField, obj *model.SalesRow) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_SalesRow_units(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Units, nil
-		},
-		nil,
+
+		obj.Units,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
 			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_SalesRow_units(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("SalesRow", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _SalesRow_sold(ctx context.Context, field graphql.CollectedField, obj *model.SalesRow) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_SalesRow_sold(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Sold, nil
-		},
-		nil,
+
+		obj.Sold,
+
 		func(ctx context.Context, selections ast.SelectionSet, v money.Money) graphql.Marshaler {
 			return ec.marshalNMoney2githubᚗcomᚋmillraceᚋmillraceᚋdomainᚋmoneyᚐMoney(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_SalesRow_sold(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -1342,23 +1189,20 @@ func (ec *executionContext) fieldContext_SalesRow_sold(_ context.Context, field 
 }
 
 func (ec *executionContext) _SalesRow_returned(ctx context.Context, field graphql.CollectedField, obj *model.SalesRow) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_SalesRow_returned(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Returned, nil
-		},
-		nil,
+
+		obj.Returned,
+
 		func(ctx context.Context, selections ast.SelectionSet, v money.Money) graphql.Marshaler {
 			return ec.marshalNMoney2githubᚗcomᚋmillraceᚋmillraceᚋdomainᚋmoneyᚐMoney(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_SalesRow_returned(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{

@@ -96,161 +96,140 @@ func (ec *executionContext) field_Subscription_stockChanged_args(ctx context.Con
 // region    **************************** field.gotpl *****************************
 
 func (ec *executionContext) _Address_name(ctx context.Context, field graphql.CollectedField, obj *model.Address) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Address_name(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Name, nil
-		},
-		nil,
+
+		obj.Name,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Address_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Address", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _Address_line1(ctx context.Context, field graphql.CollectedField, obj *model.Address) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Address_line1(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Line1, nil
-		},
-		nil,
+
+		obj.Line1,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Address_line1(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Address", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _Address_line2(ctx context.Context, field graphql.CollectedField, obj *model.Address) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Address_line2(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Line2(), nil
-		},
-		nil,
+
+		obj.Line2(),
+
 		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
 			return ec.marshalOString2ᚖstring(ctx, selections, v)
-		},
-		true,
-		false,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Address_line2(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Address", field, true, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _Address_city(ctx context.Context, field graphql.CollectedField, obj *model.Address) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Address_city(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.City, nil
-		},
-		nil,
+
+		obj.City,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Address_city(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Address", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _Address_postcode(ctx context.Context, field graphql.CollectedField, obj *model.Address) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Address_postcode(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Postcode(), nil
-		},
-		nil,
+
+		obj.Postcode(),
+
 		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
 			return ec.marshalOString2ᚖstring(ctx, selections, v)
-		},
-		true,
-		false,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Address_postcode(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Address", field, true, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _Address_country(ctx context.Context, field graphql.CollectedField, obj *model.Address) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Address_country(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Country, nil
-		},
-		nil,
+
+		obj.Country,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Address_country(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Address", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _CheckoutPayload_order(ctx context.Context, field graphql.CollectedField, obj *model.CheckoutPayload) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_CheckoutPayload_order(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Order, nil
-		},
-		nil,
+
+		obj.Order,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Order) graphql.Marshaler {
 			return ec.marshalOOrder2ᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐOrder(ctx, selections, v)
-		},
-		true,
-		false,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_CheckoutPayload_order(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -266,46 +245,40 @@ func (ec *executionContext) fieldContext_CheckoutPayload_order(_ context.Context
 }
 
 func (ec *executionContext) _CheckoutPayload_accessToken(ctx context.Context, field graphql.CollectedField, obj *model.CheckoutPayload) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_CheckoutPayload_accessToken(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.AccessToken, nil
-		},
-		nil,
+
+		obj.AccessToken,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
 			return ec.marshalOString2ᚖstring(ctx, selections, v)
-		},
-		true,
-		false,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_CheckoutPayload_accessToken(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("CheckoutPayload", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _CheckoutPayload_userErrors(ctx context.Context, field graphql.CollectedField, obj *model.CheckoutPayload) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_CheckoutPayload_userErrors(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.UserErrors, nil
-		},
-		nil,
+
+		obj.UserErrors,
+
 		func(ctx context.Context, selections ast.SelectionSet, v []*rule.Error) graphql.Marshaler {
 			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋmillraceᚋmillraceᚋdomainᚋruleᚐErrorᚄ(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_CheckoutPayload_userErrors(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -321,92 +294,80 @@ func (ec *executionContext) fieldContext_CheckoutPayload_userErrors(_ context.Co
 }
 
 func (ec *executionContext) _CheckoutPayload_position(ctx context.Context, field graphql.CollectedField, obj *model.CheckoutPayload) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_CheckoutPayload_position(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Position, nil
-		},
-		nil,
+
+		obj.Position,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *int64) graphql.Marshaler {
 			return ec.marshalOPosition2ᚖint64(ctx, selections, v)
-		},
-		true,
-		false,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_CheckoutPayload_position(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("CheckoutPayload", field, false, false, errors.New("field of type Position does not have child fields"))
 }
 
 func (ec *executionContext) _Order_id(ctx context.Context, field graphql.CollectedField, obj *model.Order) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Order_id(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.ID(), nil
-		},
-		nil,
+
+		obj.ID(),
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNID2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Order_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Order", field, true, false, errors.New("field of type ID does not have child fields"))
 }
 
 func (ec *executionContext) _Order_number(ctx context.Context, field graphql.CollectedField, obj *model.Order) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Order_number(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Number, nil
-		},
-		nil,
+
+		obj.Number,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Order_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Order", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _Order_status(ctx context.Context, field graphql.CollectedField, obj *model.Order) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Order_status(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Status, nil
-		},
-		nil,
+
+		obj.Status,
+
 		func(ctx context.Context, selections ast.SelectionSet, v order.Status) graphql.Marshaler {
 			return ec.marshalNOrderStatus2githubᚗcomᚋmillraceᚋmillraceᚋdomainᚋorderᚐStatus(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Order_status(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Order", field, false, false, errors.New("field of type OrderStatus does not have child fields"))
@@ -445,23 +406,20 @@ func (ec *executionContext) fieldContext_Order_lines(_ context.Context, field gr
 }
 
 func (ec *executionContext) _Order_subtotal(ctx context.Context, field graphql.CollectedField, obj *model.Order) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Order_subtotal(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Subtotal(), nil
-		},
-		nil,
+
+		obj.Subtotal(),
+
 		func(ctx context.Context, selections ast.SelectionSet, v money.Money) graphql.Marshaler {
 			return ec.marshalNMoney2githubᚗcomᚋmillraceᚋmillraceᚋdomainᚋmoneyᚐMoney(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Order_subtotal(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -477,23 +435,20 @@ func (ec *executionContext) fieldContext_Order_subtotal(_ context.Context, field
 }
 
 func (ec *executionContext) _Order_total(ctx context.Context, field graphql.CollectedField, obj *model.Order) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Order_total(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Total, nil
-		},
-		nil,
+
+		obj.Total,
+
 		func(ctx context.Context, selections ast.SelectionSet, v money.Money) graphql.Marshaler {
 			return ec.marshalNMoney2githubᚗcomᚋmillraceᚋmillraceᚋdomainᚋmoneyᚐMoney(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Order_total(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -564,23 +519,20 @@ func (ec *executionContext) fieldContext_Order_shippingAddress(_ context.Context
 }
 
 func (ec *executionContext) _Order_placedAt(ctx context.Context, field graphql.CollectedField, obj *model.Order) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_Order_placedAt(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.PlacedAt, nil
-		},
-		nil,
+
+		obj.PlacedAt,
+
 		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
 			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_Order_placedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Order", field, false, false, errors.New("field of type DateTime does not have child fields"))
@@ -619,23 +571,20 @@ func (ec *executionContext) fieldContext_Order_history(_ context.Context, field 
 }
 
 func (ec *executionContext) _OrderConnection_edges(ctx context.Context, field graphql.CollectedField, obj *model.OrderConnection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderConnection_edges(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Edges, nil
-		},
-		nil,
+
+		obj.Edges,
+
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.OrderEdge) graphql.Marshaler {
 			return ec.marshalNOrderEdge2ᚕᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐOrderEdgeᚄ(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderConnection_edges(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -651,23 +600,20 @@ func (ec *executionContext) fieldContext_OrderConnection_edges(_ context.Context
 }
 
 func (ec *executionContext) _OrderConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *model.OrderConnection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderConnection_nodes(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Nodes, nil
-		},
-		nil,
+
+		obj.Nodes,
+
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.Order) graphql.Marshaler {
 			return ec.marshalNOrder2ᚕᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐOrderᚄ(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderConnection_nodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -683,23 +629,20 @@ func (ec *executionContext) fieldContext_OrderConnection_nodes(_ context.Context
 }
 
 func (ec *executionContext) _OrderConnection_pageInfo(ctx context.Context, field graphql.CollectedField, obj *model.OrderConnection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderConnection_pageInfo(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.PageInfo, nil
-		},
-		nil,
+
+		obj.PageInfo,
+
 		func(ctx context.Context, selections ast.SelectionSet, v model.PageInfo) graphql.Marshaler {
 			return ec.marshalNPageInfo2githubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderConnection_pageInfo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -738,46 +681,40 @@ func (ec *executionContext) fieldContext_OrderConnection_totalCount(_ context.Co
 }
 
 func (ec *executionContext) _OrderEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *model.OrderEdge) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderEdge_cursor(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Cursor, nil
-		},
-		nil,
+
+		obj.Cursor,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderEdge_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("OrderEdge", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _OrderEdge_node(ctx context.Context, field graphql.CollectedField, obj *model.OrderEdge) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderEdge_node(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Node, nil
-		},
-		nil,
+
+		obj.Node,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Order) graphql.Marshaler {
 			return ec.marshalNOrder2ᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐOrder(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderEdge_node(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -793,161 +730,140 @@ func (ec *executionContext) fieldContext_OrderEdge_node(_ context.Context, field
 }
 
 func (ec *executionContext) _OrderHistoryEntry_position(ctx context.Context, field graphql.CollectedField, obj *model.OrderHistoryEntry) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderHistoryEntry_position(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Position, nil
-		},
-		nil,
+
+		obj.Position,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
 			return ec.marshalNPosition2int64(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderHistoryEntry_position(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("OrderHistoryEntry", field, false, false, errors.New("field of type Position does not have child fields"))
 }
 
 func (ec *executionContext) _OrderHistoryEntry_at(ctx context.Context, field graphql.CollectedField, obj *model.OrderHistoryEntry) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderHistoryEntry_at(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.At, nil
-		},
-		nil,
+
+		obj.At,
+
 		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
 			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderHistoryEntry_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("OrderHistoryEntry", field, false, false, errors.New("field of type DateTime does not have child fields"))
 }
 
 func (ec *executionContext) _OrderHistoryEntry_type(ctx context.Context, field graphql.CollectedField, obj *model.OrderHistoryEntry) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderHistoryEntry_type(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Type, nil
-		},
-		nil,
+
+		obj.Type,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderHistoryEntry_type(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("OrderHistoryEntry", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _OrderHistoryEntry_summary(ctx context.Context, field graphql.CollectedField, obj *model.OrderHistoryEntry) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderHistoryEntry_summary(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Summary, nil
-		},
-		nil,
+
+		obj.Summary,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderHistoryEntry_summary(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("OrderHistoryEntry", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _OrderLine_id(ctx context.Context, field graphql.CollectedField, obj *model.OrderLine) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderLine_id(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.ID(), nil
-		},
-		nil,
+
+		obj.ID(),
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNID2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderLine_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("OrderLine", field, true, false, errors.New("field of type ID does not have child fields"))
 }
 
 func (ec *executionContext) _OrderLine_sku(ctx context.Context, field graphql.CollectedField, obj *model.OrderLine) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderLine_sku(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.SKU, nil
-		},
-		nil,
+
+		obj.SKU,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderLine_sku(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("OrderLine", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _OrderLine_title(ctx context.Context, field graphql.CollectedField, obj *model.OrderLine) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderLine_title(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Title, nil
-		},
-		nil,
+
+		obj.Title,
+
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
 			return ec.marshalNString2string(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderLine_title(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("OrderLine", field, false, false, errors.New("field of type String does not have child fields"))
@@ -986,46 +902,40 @@ func (ec *executionContext) fieldContext_OrderLine_variant(_ context.Context, fi
 }
 
 func (ec *executionContext) _OrderLine_quantity(ctx context.Context, field graphql.CollectedField, obj *model.OrderLine) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderLine_quantity(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Quantity, nil
-		},
-		nil,
+
+		obj.Quantity,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
 			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderLine_quantity(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("OrderLine", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _OrderLine_unitPrice(ctx context.Context, field graphql.CollectedField, obj *model.OrderLine) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderLine_unitPrice(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.UnitPrice, nil
-		},
-		nil,
+
+		obj.UnitPrice,
+
 		func(ctx context.Context, selections ast.SelectionSet, v money.Money) graphql.Marshaler {
 			return ec.marshalNMoney2githubᚗcomᚋmillraceᚋmillraceᚋdomainᚋmoneyᚐMoney(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderLine_unitPrice(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -1073,69 +983,60 @@ func (ec *executionContext) fieldContext_OrderLine_total(_ context.Context, fiel
 }
 
 func (ec *executionContext) _OrderLine_fulfilled(ctx context.Context, field graphql.CollectedField, obj *model.OrderLine) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderLine_fulfilled(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Fulfilled, nil
-		},
-		nil,
+
+		obj.Fulfilled,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
 			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderLine_fulfilled(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("OrderLine", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _OrderLine_returned(ctx context.Context, field graphql.CollectedField, obj *model.OrderLine) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderLine_returned(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Returned, nil
-		},
-		nil,
+
+		obj.Returned,
+
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
 			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderLine_returned(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("OrderLine", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _OrderPayload_order(ctx context.Context, field graphql.CollectedField, obj *model.OrderPayload) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderPayload_order(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Order, nil
-		},
-		nil,
+
+		obj.Order,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Order) graphql.Marshaler {
 			return ec.marshalOOrder2ᚖgithubᚗcomᚋmillraceᚋmillraceᚋgraphᚋmodelᚐOrder(ctx, selections, v)
-		},
-		true,
-		false,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderPayload_order(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -1151,23 +1052,20 @@ func (ec *executionContext) fieldContext_OrderPayload_order(_ context.Context, f
 }
 
 func (ec *executionContext) _OrderPayload_userErrors(ctx context.Context, field graphql.CollectedField, obj *model.OrderPayload) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderPayload_userErrors(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.UserErrors, nil
-		},
-		nil,
+
+		obj.UserErrors,
+
 		func(ctx context.Context, selections ast.SelectionSet, v []*rule.Error) graphql.Marshaler {
 			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋmillraceᚋmillraceᚋdomainᚋruleᚐErrorᚄ(ctx, selections, v)
-		},
-		true,
-		true,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderPayload_userErrors(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
@@ -1183,23 +1081,20 @@ func (ec *executionContext) fieldContext_OrderPayload_userErrors(_ context.Conte
 }
 
 func (ec *executionContext) _OrderPayload_position(ctx context.Context, field graphql.CollectedField, obj *model.OrderPayload) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
+	return plainField(
 		ctx,
-		ec.OperationContext,
+
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.fieldContext_OrderPayload_position(ctx, field)
 		},
-		func(ctx context.Context) (any, error) {
-			return obj.Position, nil
-		},
-		nil,
+
+		obj.Position,
+
 		func(ctx context.Context, selections ast.SelectionSet, v *int64) graphql.Marshaler {
 			return ec.marshalOPosition2ᚖint64(ctx, selections, v)
-		},
-		true,
-		false,
-	)
+		})
+
 }
 func (ec *executionContext) fieldContext_OrderPayload_position(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("OrderPayload", field, false, false, errors.New("field of type Position does not have child fields"))

@@ -323,7 +323,7 @@ func (q *query) onConnection(ctx context.Context, s *server, conn *pgx.Conn) (er
 func (q *query) exchange(ctx context.Context, conn *pgx.Conn, schemas map[string]string) (live map[string]string, err error) {
 	b := &pgx.Batch{}
 	b.Queue(beginSnapshot)
-	b.Queue(lookUp, q.lookedUp(q.need.Projections)...)
+	q.queueLookUps(b, q.need.Projections)
 	if schemas != nil {
 		b.Queue(q.namesOf(schemas).rewrite(q.sql), q.args...)
 	}
@@ -348,18 +348,15 @@ func (q *query) take(results pgx.BatchResults, schemas map[string]string) (live 
 	if _, err := results.Exec(); err != nil {
 		return nil, err
 	}
-	rows, err := results.Query()
-	if err != nil {
-		return nil, err
-	}
-	found, err := collectSeen(rows)
+	found, err := collectSeen(results, q.need.Projections)
 	if err != nil {
 		return nil, err
 	}
 	if live, err = q.judge(found); err != nil || !maps.Equal(live, schemas) {
 		return live, err
 	}
-	if rows, err = results.Query(); err != nil {
+	rows, err := results.Query()
+	if err != nil {
 		return nil, err
 	}
 	err = q.read(rows)

@@ -2,6 +2,7 @@ package projector
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -10,24 +11,28 @@ import (
 const (
 	beginSnapshot = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
 	endSnapshot   = `COMMIT`
-	// lookUp finds the live generations of projections, and how far their partitions are, in one pass over each. Its arguments are those of lookedUp.
-	lookUp = `SELECT p.name, p.generation, coalesce(c.held::text, ''), c.partitions, c.positions, coalesce(f.positions::text, '')
-		FROM unnest($1::text[], $2::integer[]) AS needed(name, version)
-		JOIN projections p ON p.name = needed.name AND p.version = needed.version AND p.status = 'live'
+	// lookUp finds the live generation of a projection, and how far its partitions are. It names one projection, and the limit, which the key makes needless,
+	// comes first: for a list of names PostgreSQL's generic plan would go through the checkpoints of all projections, and without one it plans each time anew.
+	lookUp = `SELECT p.generation, coalesce(c.held::text, ''), c.partitions, c.positions, coalesce(f.positions::text, '')
+		FROM (
+		  SELECT generation FROM projections
+		  WHERE name = $1 AND version = $2 AND status = 'live' AND (log_id, log_epoch) = ($3::uuid, $4) LIMIT 1
+		) AS p
 		CROSS JOIN LATERAL (
 		  SELECT array_agg(c.partition), array_agg(c.position), jsonb_object_agg(c.partition, c.held) FILTER (WHERE c.held IS NOT NULL)
-		  FROM checkpoints c WHERE c.projection = p.name AND c.generation = p.generation AND c.store = 'postgres'
+		  FROM checkpoints c WHERE c.projection = $1 AND c.generation = p.generation AND c.store = 'postgres'
 		) AS c(partitions, positions, held)
 		CROSS JOIN LATERAL (
 		  SELECT jsonb_object_agg(f.partition, f.position)
-		  FROM projection_failures f WHERE f.projection = p.name AND f.generation = p.generation AND f.store = 'postgres'
-		) AS f(positions)
-		WHERE (p.log_id, p.log_epoch) = ($3::uuid, $4)`
+		  FROM projection_failures f WHERE f.projection = $1 AND f.generation = p.generation AND f.store = 'postgres'
+		) AS f(positions)`
 )
 
-// lookedUp returns the arguments of lookUp.
-func (m *Models) lookedUp(projections []string) []any {
-	return []any{projections, m.versions(projections), m.o.Info.ID, m.o.Info.Epoch}
+// queueLookUps asks for the live generations of projections; collectSeen takes the answers.
+func (m *Models) queueLookUps(b *pgx.Batch, projections []string) {
+	for _, name := range projections {
+		b.Queue(lookUp, name, m.byName[name].Version, m.o.Info.ID, m.o.Info.Epoch)
+	}
 }
 
 // seen is what a snapshot shows of a live generation in PostgreSQL.
@@ -48,28 +53,35 @@ func (g *seen) parkedAt(stream string) int64 {
 	return 0
 }
 
-// collectSeen returns what lookUp has found, by projection.
-func collectSeen(rows pgx.Rows) (map[string]seen, error) {
-	found := make(map[string]seen)
-	var name, heldNow, failures string
-	var number int
-	var partitions []int16
-	var positions []int64
-	_, err := pgx.ForEachRow(rows, []any{&name, &number, &heldNow, &partitions, &positions, &failures}, func() error {
-		g := seen{Part: Part{Generation: number, Held: heldNow}, positions: make(map[int16]int64, len(partitions))}
+// collectSeen returns what lookUps of projections have found, by their names; there is nothing where none is live.
+func collectSeen(results pgx.BatchResults, projections []string) (map[string]seen, error) {
+	found := make(map[string]seen, len(projections))
+	for _, name := range projections {
+		var g seen
+		var failures string
+		var partitions []int16
+		var positions []int64
+		switch err := results.QueryRow().Scan(&g.Generation, &g.Held, &partitions, &positions, &failures); {
+		case errors.Is(err, pgx.ErrNoRows):
+			continue
+		case err != nil:
+			return nil, err
+		}
+		g.positions = make(map[int16]int64, len(partitions))
 		for i, p := range partitions {
 			g.positions[p] = positions[i]
 		}
-		for text, value := range map[string]any{heldNow: &g.held, failures: &g.failures} {
-			if text == "" {
-				continue
-			}
-			if err := json.Unmarshal([]byte(text), value); err != nil {
-				return fmt.Errorf("projector: what partitions of %s go without: %w", name, err)
-			}
+		if err := errors.Join(unlessEmpty(g.Held, &g.held), unlessEmpty(failures, &g.failures)); err != nil {
+			return nil, fmt.Errorf("projector: what partitions of %s go without: %w", name, err)
 		}
 		found[name] = g
+	}
+	return found, nil
+}
+
+func unlessEmpty(text string, into any) error {
+	if text == "" {
 		return nil
-	})
-	return found, err
+	}
+	return json.Unmarshal([]byte(text), into)
 }

@@ -2,10 +2,13 @@ package projector
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/millrace/millrace/internal/es"
 )
@@ -150,12 +153,12 @@ func (m *Models) Wants(projection, eventType string) bool {
 // refreshEditions looks up what readers see. The primary is asked first: it knows of a switch before replicas do.
 func (m *Models) refreshEditions(ctx context.Context) error {
 	return m.onServers(ctx, m.primaryFirst(), func(ctx context.Context, s *server) error {
-		rows, err := s.pool.Query(ctx, lookUp, m.lookedUp(m.projectionNames())...)
-		if err != nil {
-			return err
-		}
-		found, err := collectSeen(rows)
-		if err != nil {
+		names := m.projectionNames()
+		b := &pgx.Batch{}
+		m.queueLookUps(b, names)
+		results := s.pool.SendBatch(ctx, b)
+		found, err := collectSeen(results, names)
+		if err = errors.Join(err, results.Close()); err != nil {
 			return err
 		}
 		now := make(editions, len(found))
