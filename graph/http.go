@@ -35,8 +35,7 @@ func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 		h.serveSocket(w, r)
 		return
 	}
-	w.Header().Add("Vary", "Accept, Authorization, "+positionHeader)
-	w.Header()["Cache-Control"], w.Header()["X-Content-Type-Options"] = noStore, noSniff
+	common(w.Header())
 	want := negotiate(r.Header.Values("Accept"))
 	if want == mediaNone {
 		h.answerMalformed(w, mediaJSON, &malformed{http.StatusNotAcceptable,
@@ -112,6 +111,46 @@ func (h *Handler) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 	default:
 		h.answer(w, r, want, in, p)
 	}
+}
+
+// common are the headers of every answer to a request.
+func common(header http.Header) {
+	header.Add("Vary", "Accept, Authorization, "+positionHeader)
+	header["Cache-Control"], header["X-Content-Type-Options"] = noStore, noSniff
+}
+
+// Glance answers a POST that needs no more than a look: one whose answer is kept, or that has to be refused. It writes nothing of any other, which
+// ServeHTTP is for.
+func (h *Handler) Glance(w http.ResponseWriter, r *http.Request) {
+	want := negotiate(r.Header.Values("Accept"))
+	if r.URL.Path != Path || r.Method != http.MethodPost || want == mediaNone {
+		return
+	}
+	raw, err := h.readPost(w, r)
+	if err != nil {
+		return
+	}
+	var kept responsecache.Answer
+	spelled, ok := h.spelling(r, want, raw)
+	if ok {
+		kept, ok = h.options.Cache.Lookup(spelled)
+	}
+	var refused *Error
+	if !ok {
+		if refused = h.refuse(r, raw); refused == nil {
+			return
+		}
+	}
+	common(w.Header())
+	id, _ := h.identify(r.Header)
+	if often := h.limit(r.Context(), h.client(r.RemoteAddr, r.Header, id), 0, w.Header()); often != nil {
+		refused = often
+	}
+	if refused != nil {
+		h.answerRefused(w, want, refused)
+		return
+	}
+	h.writeCached(w, r, want, kept)
 }
 
 // read reads what the request says, as it is spelled: its body or the parameters of its address.

@@ -97,6 +97,9 @@ func (l *limiters) place(op graph.Operation) (limiter *admission.Limiter, class 
 	return l.buying, p
 }
 
+// crowded reports whether any operations have been refused within the last second.
+func (l *limiters) crowded() bool { return l.looking.Crowded() || l.buying.Crowded() }
+
 // fieldPriorities are those of root fields. A mutation that is not here counts as changing, anything else as browsing.
 var fieldPriorities = map[string]int{
 	"checkout": buying, "orderCancel": buying,

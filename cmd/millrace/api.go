@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 
 	"github.com/millrace/millrace/commands"
 	"github.com/millrace/millrace/graph"
@@ -150,6 +151,7 @@ func (f apiFlags) serve(
 	}
 	return s.serve(ctx, service{
 		drainDelay: served.DrainDelay, ops: ops, api: web.LimitConnections(api, f.MaxConnections, s.registry), handler: web.CORS(origins, handler), end: handler.Drain,
+		glance: web.CORS(origins, http.HandlerFunc(handler.Glance)), crowded: limiters.crowded,
 		health: s.health(func(ctx context.Context) error {
 			if err := models.Ready(ctx); err != nil {
 				return fmt.Errorf("reads: %w", err)

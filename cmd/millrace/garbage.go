@@ -12,7 +12,7 @@ import (
 // to do it does so a third as often, for which the memory may grow to twice what it would be; what it holds while there is little to do stays small.
 const (
 	// quietPercent and busyPercent are values of GOGC.
-	quietPercent, busyPercent = 100, 300
+	quietPercent, busyPercent = 100, 200
 	// busyCycle is how soon one collection follows another in a process that is busy, and quietTime how long none does in one that no longer is.
 	busyCycle, quietTime = 2 * time.Second, 5 * time.Second
 	// lookedAt is how often that is looked at.

@@ -119,6 +119,9 @@ type service struct {
 	api     net.Listener
 	handler http.Handler
 	end     func(context.Context) error
+	// glance is asked first while the api is crowded; see [web.Options].
+	glance  http.Handler
+	crowded func() bool
 }
 
 // serve serves until ctx ends or a part of the process does, and then drains.
@@ -130,7 +133,8 @@ func (s *shop) serve(ctx context.Context, v service) error {
 	if v.api != nil {
 		g.Go(func() error {
 			return web.Serve(ctx, v.api, web.Options{
-				Handler: v.health.Handler(v.handler), Health: v.health, DrainDelay: v.drainDelay, Drain: v.end, Logger: s.logger,
+				Handler: v.health.Handler(v.handler), Glance: v.glance, Crowded: v.crowded,
+				Health: v.health, DrainDelay: v.drainDelay, Drain: v.end, Logger: s.logger,
 			})
 		})
 	}

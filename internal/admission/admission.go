@@ -31,8 +31,8 @@ type Class struct {
 	Queue int
 	// Wait is how long they wait at most, and Patience how long while the class has to refuse work; 0 means Wait.
 	Wait, Patience time.Duration
-	// Strain is up to what strain of the process (see Options) more of this class are let in than there are processors; 0 for any. What makes the process
-	// late makes everybody late, those too who are to be refused.
+	// Strain is up to what strain of the process (see Options) more of this class are let in than half as many as there are processors; 0 for any. What makes
+	// the process late makes everybody late, those too who are to be refused.
 	Strain time.Duration
 }
 
@@ -183,6 +183,18 @@ func (l *Limiter) Refuse(class int) bool {
 	return full
 }
 
+// Crowded reports whether work has been refused within the last second.
+func (l *Limiter) Crowded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.classes {
+		if time.Since(c.refused) < crowded {
+			return true
+		}
+	}
+	return false
+}
+
 // wait waits until ready is closed, by who hands out slots or turns away, the patience is over, or ctx is.
 func (l *Limiter) wait(ctx context.Context, ready <-chan struct{}, c *class, patience time.Duration) error {
 	t := time.NewTimer(patience)
@@ -228,7 +240,7 @@ func (l *Limiter) take(class int) (adaptivelimiter.Permit, bool) {
 
 // room reports whether work of the class stays within its own share and within those of all more urgent classes, which it counts in too.
 func (l *Limiter) room(class int) bool {
-	if c := l.classes[class]; c.Strain > 0 && c.held >= runtime.GOMAXPROCS(0) && l.strain() > c.Strain {
+	if c := l.classes[class]; c.Strain > 0 && c.held >= (runtime.GOMAXPROCS(0)+1)/2 && l.strain() > c.Strain {
 		return false
 	}
 	limit := float64(l.adaptive.Limit())

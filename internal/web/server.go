@@ -28,6 +28,10 @@ const (
 type Options struct {
 	// Handler serves everything.
 	Handler http.Handler
+	// Glance, if not nil, is asked about requests that come while there are too many, as Crowded tells, before Handler is. It answers those that need no
+	// more than a look, and writes nothing of any other. It has to be quick, and reads no more than a short body.
+	Glance  http.Handler
+	Crowded func() bool
 	// Health, if not nil, is told to stop being ready when the server drains.
 	Health *Health
 	// DrainDelay is how long the server goes on as before once it is no longer ready, for balancers to notice.
@@ -71,6 +75,10 @@ func Serve(ctx context.Context, l net.Listener, o Options) error {
 		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 		// Requests go on while the server drains, so that they do not end with ctx.
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+	if o.Glance != nil {
+		d := &door{o.Glance, o.Crowded}
+		l, server.ConnState = d.listen(l), d.state
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
