@@ -20,6 +20,7 @@ import (
 	"github.com/millrace/millrace/commands"
 	"github.com/millrace/millrace/domain/catalog"
 	"github.com/millrace/millrace/graph"
+	"github.com/millrace/millrace/internal/responsecache"
 	"github.com/millrace/millrace/internal/admission"
 	"github.com/millrace/millrace/projections/catalogue"
 	"github.com/millrace/millrace/projections/paging"
@@ -96,7 +97,7 @@ func TestRefuse(t *testing.T) {
 	s := newShop(t)
 	admit, all := admitAll(t)
 	var full atomic.Bool
-	_, base := face(t, s, graph.Options{Admit: admit, Refuse: func(op graph.Operation) *graph.Error {
+	h, base := face(t, s, graph.Options{Admit: admit, Refuse: func(op graph.Operation) *graph.Error {
 		if full.Load() && slices.Equal(op.Fields, []string{"cart"}) {
 			return &graph.Error{Code: graph.Overloaded, Message: "full", RetryAfter: time.Second}
 		}
@@ -125,7 +126,17 @@ func TestRefuse(t *testing.T) {
 		"one of two operations":           {body(two, `"operationName": "a",`), false},
 		"a variable that is called query": {body(cart, `"variables": {"id": "x", "query": "shoes"},`), false},
 	} {
+		glance := httptest.NewRecorder()
+		asked := httptest.NewRequestWithContext(t.Context(), http.MethodPost, graph.Path, strings.NewReader(c.body))
+		asked.Header.Set("Content-Type", "application/json")
+		h.Glance(glance, asked)
 		a := send(t, http.MethodPost, base+graph.Path, c.body)
+		if c.refused != (glance.Code == a.status && glance.Body.String() == string(a.body) && glance.Header().Get("Retry-After") == a.header.Get("Retry-After")) {
+			t.Errorf("%s: at a glance %d %s", name, glance.Code, glance.Body)
+		}
+		if !c.refused && glance.Body.Len() > 0 {
+			t.Errorf("%s: at a glance there is an answer: %s", name, glance.Body)
+		}
 		if !c.refused {
 			a.must(t)
 			within(t, name, all)
@@ -402,5 +413,43 @@ func TestLimit(t *testing.T) {
 	}
 	if n := s.count("execute"); n != 5 {
 		t.Errorf("%d mutations were executed", n)
+	}
+}
+
+// TestGlance checks that an answer that is kept is given at a glance, as it would be otherwise, and that any other request has to be understood.
+func TestGlance(t *testing.T) {
+	s := newShop(t)
+	h, base := face(t, s, graph.Options{Cache: newCache(t, s, responsecache.Options{})})
+	const list, other = `{"query": "{ products { totalCount } }"}`, `{"query": "{ products { nodes { id } } }"}`
+	glance := func(method, path, body string, header ...string) *httptest.ResponseRecorder {
+		r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		w := httptest.NewRecorder()
+		h.Glance(w, r)
+		return w
+	}
+	if got := glance(http.MethodPost, graph.Path, list); got.Body.Len() > 0 {
+		t.Errorf("what is not kept was answered at a glance: %s", got.Body)
+	}
+	a := send(t, http.MethodPost, base+graph.Path, list)
+	a.must(t)
+	if got := glance(http.MethodPost, graph.Path, list); got.Code != http.StatusOK || got.Body.String() != string(a.body) || got.Header().Get("Cache-Status") != "millrace; hit" {
+		t.Errorf("at a glance: %d %s %v", got.Code, got.Body, got.Header())
+	}
+	for name, got := range map[string]*httptest.ResponseRecorder{
+		"another query":         glance(http.MethodPost, graph.Path, other),
+		"with a token":          glance(http.MethodPost, graph.Path, list, "Authorization", "Bearer "+staffToken),
+		"at a position":         glance(http.MethodPost, graph.Path, list, "Millrace-Position", "1"),
+		"another path":          glance(http.MethodPost, "/elsewhere", list),
+		"another method":        glance(http.MethodPut, graph.Path, list),
+		"another form":          glance(http.MethodPost, graph.Path, list, "Content-Type", "text/plain"),
+		"an answer not to have": glance(http.MethodPost, graph.Path, list, "Accept", "image/png"),
+	} {
+		if got.Body.Len() > 0 {
+			t.Errorf("%s: at a glance: %s", name, got.Body)
+		}
 	}
 }
