@@ -20,8 +20,8 @@ import (
 	"github.com/millrace/millrace/commands"
 	"github.com/millrace/millrace/domain/catalog"
 	"github.com/millrace/millrace/graph"
-	"github.com/millrace/millrace/internal/responsecache"
 	"github.com/millrace/millrace/internal/admission"
+	"github.com/millrace/millrace/internal/responsecache"
 	"github.com/millrace/millrace/projections/catalogue"
 	"github.com/millrace/millrace/projections/paging"
 )

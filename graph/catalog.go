@@ -100,8 +100,8 @@ func (r queryResolver) Products(
 	}
 	list := &model.ProductConnection{
 		PageInfo: pageInfo(page),
-		Edges:    make([]*model.ProductEdge, len(page.Rows)),
 		Nodes:    make([]*model.Product, len(page.Rows)),
+		Cursor:   cursors(page),
 		Count: func(ctx context.Context) (int, error) {
 			if nothing {
 				return 0, nil
@@ -111,7 +111,6 @@ func (r queryResolver) Products(
 	}
 	for i, row := range page.Rows {
 		list.Nodes[i] = c.loaders.product(row.Value)
-		list.Edges[i] = &model.ProductEdge{Cursor: sealCursor(row.Cursor), Node: list.Nodes[i]}
 	}
 	return list, nil
 }

@@ -198,15 +198,14 @@ func (r queryResolver) Events(ctx context.Context, stream *string, first *int, a
 		if stream != nil {
 			place = e.Version
 		}
-		page.Rows = append(page.Rows, paging.Row[es.Event]{Cursor: scope + " " + strconv.FormatInt(place, 10), Value: e})
+		page.Rows = append(page.Rows, paging.Row[es.Event]{Cursor: func() string { return scope + " " + strconv.FormatInt(place, 10) }, Value: e})
 	}
 	list := &model.EventConnection{
-		PageInfo: pageInfo(page), Edges: make([]*model.EventEdge, len(page.Rows)), Nodes: make([]*es.Event, len(page.Rows)),
+		PageInfo: pageInfo(page), Nodes: make([]*es.Event, len(page.Rows)), Cursor: cursors(page),
 	}
 	for i, row := range page.Rows {
 		announceSealed(ctx, row.Value)
 		list.Nodes[i] = row.Value
-		list.Edges[i] = &model.EventEdge{Cursor: sealCursor(row.Cursor), Node: row.Value}
 	}
 	return list, nil
 }

@@ -82,13 +82,12 @@ func (r queryResolver) Orders(
 	}
 	list := &model.OrderConnection{
 		PageInfo: pageInfo(page),
-		Edges:    make([]*model.OrderEdge, len(page.Rows)),
 		Nodes:    make([]*model.Order, len(page.Rows)),
+		Cursor:   cursors(page),
 		Count:    func(ctx context.Context) (int, error) { return r.Deps.Orders.Count(ctx, q.Status) },
 	}
 	for i, row := range page.Rows {
 		list.Nodes[i] = callFrom(ctx).loaders.order(row.Value)
-		list.Edges[i] = &model.OrderEdge{Cursor: sealCursor(row.Cursor), Node: list.Nodes[i]}
 	}
 	return list, nil
 }

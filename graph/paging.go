@@ -42,11 +42,16 @@ func openCursor(argument string, cursor *string) (string, error) {
 	return string(key), nil
 }
 
+// cursors returns the cursors of a page's rows.
+func cursors[T any](p paging.Page[T]) func(i int) string {
+	return func(i int) string { return sealCursor(p.Rows[i].Cursor()) }
+}
+
 // pageInfo says where a page lies, given its first and last cursors.
 func pageInfo[T any](p paging.Page[T]) model.PageInfo {
 	info := model.PageInfo{HasNextPage: p.HasNext, HasPreviousPage: p.HasPrevious}
 	if n := len(p.Rows); n > 0 {
-		start, end := sealCursor(p.Rows[0].Cursor), sealCursor(p.Rows[n-1].Cursor)
+		start, end := sealCursor(p.Rows[0].Cursor()), sealCursor(p.Rows[n-1].Cursor())
 		info.StartCursor, info.EndCursor = &start, &end
 	}
 	return info

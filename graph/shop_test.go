@@ -393,7 +393,7 @@ func cut[T any](w paging.Window, all []*T, key func(*T) string) (page paging.Pag
 	}
 	page.HasPrevious, page.HasNext = start > 0, end < len(all)
 	for _, v := range all[start:end] {
-		page.Rows = append(page.Rows, paging.Row[T]{Cursor: key(v), Value: v})
+		page.Rows = append(page.Rows, paging.Row[T]{Cursor: func() string { return key(v) }, Value: v})
 	}
 	return page
 }

@@ -209,9 +209,9 @@ func walk(t *testing.T, m *catalogue.Model, ctx context.Context, q catalogue.Que
 		}
 		all = append(all, titles(page)...)
 		if forwards && page.HasNext {
-			q.After = page.Rows[0].Cursor
+			q.After = page.Rows[0].Cursor()
 		} else if !forwards && page.HasPrevious {
-			q.Before = page.Rows[0].Cursor
+			q.Before = page.Rows[0].Cursor()
 		} else {
 			break
 		}

@@ -72,11 +72,21 @@ type PageInfo struct {
 
 // ProductConnection is a page of products.
 type ProductConnection struct {
-	Edges    []*ProductEdge
 	Nodes    []*Product
 	PageInfo PageInfo
+	// Cursor returns the cursor of a node.
+	Cursor func(i int) string
 	// Count finds out how many products the whole list has.
 	Count func(context.Context) (int, error)
+}
+
+// Edges returns the nodes with their cursors.
+func (c *ProductConnection) Edges() []*ProductEdge {
+	edges := make([]*ProductEdge, len(c.Nodes))
+	for i, node := range c.Nodes {
+		edges[i] = &ProductEdge{Cursor: c.Cursor(i), Node: node}
+	}
+	return edges
 }
 
 // ProductEdge is a product in a list.

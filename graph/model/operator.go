@@ -61,9 +61,19 @@ type ProjectionPartition struct {
 
 // EventConnection is a page of events.
 type EventConnection struct {
-	Edges    []*EventEdge
 	Nodes    []*es.Event
 	PageInfo PageInfo
+	// Cursor returns the cursor of a node.
+	Cursor func(i int) string
+}
+
+// Edges returns the nodes with their cursors.
+func (c *EventConnection) Edges() []*EventEdge {
+	edges := make([]*EventEdge, len(c.Nodes))
+	for i, node := range c.Nodes {
+		edges[i] = &EventEdge{Cursor: c.Cursor(i), Node: node}
+	}
+	return edges
 }
 
 // EventEdge is an event in a list.

@@ -75,11 +75,21 @@ type OrderHistoryEntry struct {
 
 // OrderConnection is a page of orders.
 type OrderConnection struct {
-	Edges    []*OrderEdge
 	Nodes    []*Order
 	PageInfo PageInfo
+	// Cursor returns the cursor of a node.
+	Cursor func(i int) string
 	// Count finds out how many orders the whole list has.
 	Count func(context.Context) (int, error)
+}
+
+// Edges returns the nodes with their cursors.
+func (c *OrderConnection) Edges() []*OrderEdge {
+	edges := make([]*OrderEdge, len(c.Nodes))
+	for i, node := range c.Nodes {
+		edges[i] = &OrderEdge{Cursor: c.Cursor(i), Node: node}
+	}
+	return edges
 }
 
 // OrderEdge is an order in a list.

@@ -129,7 +129,8 @@ func (m *Model) List(ctx context.Context, q Query) (paging.Page[catalog.State], 
 			if err := row.Scan(&key, &id, &doc); err != nil {
 				return r, err
 			}
-			r.Cursor, r.Value = order.Cursor(key, id), &catalog.State{}
+			r.Cursor = func() string { return order.Cursor(key, id) }
+			r.Value = &catalog.State{}
 			return r, sonic.ConfigStd.Unmarshal(doc, r.Value)
 		})
 		page = paging.Cut(clauses, list)

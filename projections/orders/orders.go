@@ -167,7 +167,8 @@ func (m *Model) List(ctx context.Context, q Query) (paging.Page[order.State], er
 			if err := row.Scan(&placed, &number, &document); err != nil {
 				return r, err
 			}
-			r.Cursor, r.Value = newestFirst.Cursor(paging.TimeKey(placed), number), &order.State{}
+			r.Cursor = func() string { return newestFirst.Cursor(paging.TimeKey(placed), number) }
+			r.Value = &order.State{}
 			return r, sonic.ConfigStd.Unmarshal(document, r.Value)
 		})
 		page = paging.Cut(clauses, list)

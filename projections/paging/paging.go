@@ -26,8 +26,8 @@ type Page[T any] struct {
 
 // Row is an element of a list with its place in the list's order.
 type Row[T any] struct {
-	// Cursor is the row's key in the order of the list.
-	Cursor string
+	// Cursor returns the row's key in the order of the list; few of them are asked for.
+	Cursor func() string
 	Value  *T
 }
 
