@@ -122,6 +122,7 @@ func common(header http.Header) {
 // Glance answers a POST that needs no more than a look: one whose answer is kept, or that has to be refused. It writes nothing of any other, which
 // ServeHTTP is for.
 func (h *Handler) Glance(w http.ResponseWriter, r *http.Request) {
+	defer h.lastResort(w, r)
 	want := negotiate(r.Header.Values("Accept"))
 	if r.URL.Path != Path || r.Method != http.MethodPost || want == mediaNone {
 		return

@@ -10,6 +10,7 @@ import (
 	"math"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/adaptivelimiter"
@@ -90,6 +91,9 @@ type Limiter struct {
 	strain   func() time.Duration
 	metrics  metrics
 
+	// refused is when work was last refused, in nanoseconds of Unix time.
+	refused atomic.Int64
+
 	mu      sync.Mutex
 	classes []*class
 	turns   int
@@ -142,7 +146,7 @@ func (l *Limiter) Acquire(ctx context.Context, class int) (*Slot, error) {
 		return &Slot{limiter: l, class: c, permit: permit}, nil
 	}
 	if c.waiting.Len() >= c.queue() {
-		c.refused = time.Now()
+		l.refuse(c)
 		l.mu.Unlock()
 		l.metrics.refused.WithLabelValues(c.Name, "full").Inc()
 		return nil, ErrOverloaded
@@ -161,7 +165,7 @@ func (l *Limiter) Acquire(ctx context.Context, class int) (*Slot, error) {
 	}
 	c.waiting.Remove(place) // unless it was removed
 	if errors.Is(err, ErrOverloaded) {
-		c.refused = time.Now()
+		l.refuse(c)
 		l.metrics.refused.WithLabelValues(c.Name, "waited").Inc()
 	}
 	return nil, err
@@ -174,7 +178,7 @@ func (l *Limiter) Refuse(class int) bool {
 	l.mu.Lock()
 	full := c.waiting.Len() > 0 && c.waiting.Len() >= c.queue()
 	if full {
-		c.refused = time.Now()
+		l.refuse(c)
 	}
 	l.mu.Unlock()
 	if full {
@@ -184,15 +188,12 @@ func (l *Limiter) Refuse(class int) bool {
 }
 
 // Crowded reports whether work has been refused within the last second.
-func (l *Limiter) Crowded() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, c := range l.classes {
-		if time.Since(c.refused) < crowded {
-			return true
-		}
-	}
-	return false
+func (l *Limiter) Crowded() bool { return time.Since(time.Unix(0, l.refused.Load())) < crowded }
+
+// refuse notes that a class refuses work; the caller holds mu.
+func (l *Limiter) refuse(c *class) {
+	c.refused = time.Now()
+	l.refused.Store(c.refused.UnixNano())
 }
 
 // wait waits until ready is closed, by who hands out slots or turns away, the patience is over, or ctx is.

@@ -7,22 +7,35 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // door answers requests on their connections, before the server hears of them, while there are too many: what net/http does for each request costs several
-// times what it takes to say no. It looks only at requests that lie in one piece between two others, since nothing but the server can tell where the others
-// end: a connection on which something else comes is left to the server for good.
+// times what it takes to say no. It answers only what lies in one piece between two other requests. Nothing but the server can tell for certain where a
+// request ends: a connection on which that is not beyond doubt is left to the server for good.
 type door struct {
 	// glance answers what needs no more than a look, and writes nothing of any other request.
 	glance http.Handler
 	// crowded tells whether there are too many requests.
 	crowded func() bool
+
+	mu     sync.RWMutex // held for reading while a request is answered
+	closed bool
 }
 
 // listen has the connections of a listener go through the door; their server has to call state.
 func (d *door) listen(l net.Listener) net.Listener { return &doorListener{l, d} }
+
+// close leaves everything to the server. When it returns, what has been begun has been answered.
+func (d *door) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+}
 
 type doorListener struct {
 	net.Listener
@@ -35,15 +48,29 @@ func (l *doorListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &doorConn{Conn: c, door: l.door, between: true}, nil
+	return &doorConn{Conn: c, door: l.door}, nil
 }
 
 // state is an [http.Server]'s ConnState.
 func (d *door) state(c net.Conn, state http.ConnState) {
 	if at, ok := c.(*doorConn); ok && state == http.StateIdle {
-		at.between, at.settled = at.rest == 0, true
+		at.idle()
 	}
 }
+
+// phase is what the server is doing with a connection.
+type phase int
+
+const (
+	betweenRequests phase = iota // it waits for the next one
+	inHead                       // it has a part of a head
+	inBody                       // it has a head, and not all of the body
+	answering                    // it has a whole request
+	leftAlone                    // nobody but the server knows
+)
+
+// mostHead is how long a head may be that is followed.
+const mostHead = 8 << 10
 
 // doorConn is a connection through the door. The server calls Read and state one after the other.
 type doorConn struct {
@@ -51,25 +78,25 @@ type doorConn struct {
 	door *door
 	peer string
 
-	// left says that the connection is left to the server for good.
-	left bool
-	// between says that what is read next begins a request, and settled that one has been answered before, so that the server waits for the next
-	// without a deadline for its header.
-	between, settled bool
-	// rest is how much of a request is still to come.
+	phase phase
+	// begun is what the server has of a head.
+	begun []byte
+	// rest is how much of a body is still to come.
 	rest int64
+	// settled says that a request has been answered before, so that the server waits for the next one without a deadline for its head.
+	settled bool
 }
 
 // Read reads what the server has to hear.
 func (c *doorConn) Read(p []byte) (int, error) {
 	for {
 		n, err := c.Conn.Read(p)
-		if n == 0 || c.left {
+		if n == 0 {
 			return n, err
 		}
-		answered, passing := c.pass(p[:n])
-		if passing != nil {
-			return 0, passing
+		answered, failed := c.pass(p[:n])
+		if failed != nil {
+			return 0, failed
 		}
 		if !answered {
 			return n, err
@@ -80,65 +107,99 @@ func (c *doorConn) Read(p []byte) (int, error) {
 	}
 }
 
+// idle follows the server to the end of an answer.
+func (c *doorConn) idle() {
+	if c.phase == answering {
+		c.phase, c.settled = betweenRequests, true
+	} else {
+		c.phase = leftAlone
+	}
+}
+
 // pass follows what has been read, and reports whether it was a request that has been answered.
 func (c *doorConn) pass(read []byte) (answered bool, err error) {
-	n := int64(len(read))
-	if c.rest > 0 {
-		c.left = n > c.rest
-		c.rest -= n
+	switch c.phase {
+	case betweenRequests, inHead:
+		return c.begin(read)
+	case inBody:
+		if c.rest -= int64(len(read)); c.rest == 0 {
+			c.phase = answering
+		} else if c.rest < 0 {
+			c.phase = leftAlone
+		}
+	case answering:
+		// While it answers, net/http looks whether the client has hung up, by reading one byte.
+		if len(read) > 1 || len(c.begun) > 0 {
+			c.phase = leftAlone
+			break
+		}
+		c.begun = append(c.begun, read...)
+	}
+	return false, nil
+}
+
+// begin follows the beginning of a request.
+func (c *doorConn) begin(read []byte) (answered bool, err error) {
+	all := read
+	if len(c.begun) > 0 {
+		all = append(c.begun, read...)
+	}
+	head := bytes.Index(all, []byte(headEnd)) + len(headEnd)
+	if head < len(headEnd) { // it goes on
+		c.phase, c.begun = inHead, bytes.Clone(all)
+		if len(all) > mostHead {
+			c.phase, c.begun = leftAlone, nil
+		}
 		return false, nil
 	}
-	head, whole, ok := frame(read)
-	if !c.between || !ok || n > whole {
-		c.left = true
+	length, ok := bodyLength(all[:head])
+	rest := int64(head) + length - int64(len(all))
+	if !ok || rest < 0 {
+		c.phase, c.begun = leftAlone, nil
 		return false, nil
 	}
-	if n == whole && c.settled && c.door.crowded() {
+	if c.phase == betweenRequests && len(c.begun) == 0 && rest == 0 && c.settled && c.door.crowded() {
 		if answered, err = c.answer(read, head); answered {
 			return true, err
 		}
 	}
-	c.between, c.rest = false, whole-n
+	c.begun, c.rest, c.phase = nil, rest, answering
+	if rest > 0 {
+		c.phase = inBody
+	}
 	return false, nil
 }
 
-// frame returns how long the head of a request is and how long the whole of it. It is not ok where that is not beyond doubt.
-func frame(read []byte) (head int, whole int64, ok bool) {
-	head = bytes.Index(read, []byte("\r\n\r\n"))
-	if head < 0 {
-		return 0, 0, false
-	}
-	head += 4
-	length, lengths := int64(0), 0
-	for line := range bytes.SplitSeq(read[:head-2], []byte("\n")) {
-		if len(line) == 0 {
-			break // behind the last
+const headEnd = "\r\n\r\n"
+
+// bodyLength returns how long the body behind a head is. It is not ok where others may take that to be something else.
+func bodyLength(head []byte) (length int64, ok bool) {
+	first, lengths := true, 0
+	for line := range bytes.SplitSeq(head[:len(head)-len(headEnd)], []byte("\r\n")) {
+		if len(line) == 0 || bytes.ContainsFunc(line, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			return 0, false
 		}
-		if line[len(line)-1] != '\r' {
-			return 0, 0, false
+		if first {
+			first = false
+			continue
 		}
-		name, value, _ := bytes.Cut(line[:len(line)-1], []byte(":"))
-		switch len(name) {
-		case len("Content-Length"):
-			if bytes.EqualFold(name, []byte("Content-Length")) {
-				parsed, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 62)
-				if err != nil {
-					return 0, 0, false
-				}
-				length = int64(parsed)
-				lengths++
+		name, value, _ := strings.Cut(string(line), ":")
+		if !httpguts.ValidHeaderFieldName(name) {
+			return 0, false
+		}
+		switch strings.ToLower(name) {
+		case "content-length":
+			parsed, err := strconv.ParseUint(strings.TrimSpace(value), 10, 62)
+			if err != nil {
+				return 0, false
 			}
-		case len("Transfer-Encoding"):
-			if bytes.EqualFold(name, []byte("Transfer-Encoding")) {
-				return 0, 0, false
-			}
-		case len("Upgrade"), len("Expect"):
-			if bytes.EqualFold(name, []byte("Upgrade")) || bytes.EqualFold(name, []byte("Expect")) {
-				return 0, 0, false
-			}
+			length = int64(parsed)
+			lengths++
+		case "transfer-encoding", "upgrade", "expect", "trailer":
+			return 0, false
 		}
 	}
-	return head, int64(head) + length, lengths <= 1
+	return length, lengths <= 1
 }
 
 var doorReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
@@ -148,11 +209,19 @@ func (c *doorConn) answer(read []byte, head int) (answered bool, err error) {
 	if !bytes.HasPrefix(read, []byte("POST ")) {
 		return false, nil
 	}
+	c.door.mu.RLock()
+	defer c.door.mu.RUnlock()
+	if c.door.closed {
+		return false, nil
+	}
 	reader := doorReaders.Get().(*bufio.Reader)
-	defer doorReaders.Put(reader)
+	defer func() {
+		reader.Reset(nil) // which forgets what has been read
+		doorReaders.Put(reader)
+	}()
 	reader.Reset(bytes.NewReader(read[:head]))
 	r, err := http.ReadRequest(reader)
-	if err != nil || !r.ProtoAtLeast(1, 1) || r.Close {
+	if err != nil || !r.ProtoAtLeast(1, 1) || r.Close || !httpguts.ValidHostHeader(r.Host) || r.Host == "" {
 		return false, nil // the server says what is wrong with it
 	}
 	if c.peer == "" {

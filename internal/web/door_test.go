@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -22,7 +23,12 @@ import (
 type crowdedServer struct {
 	net.Listener
 	read     atomic.Int64  // bytes, over all connections
-	reads    chan struct{} // has an element when there were some
+	waiting  atomic.Bool   // for more than a byte
+	reads    chan struct{} // has an element when either has changed
+	release  chan struct{} // lets a body of "slow" be answered
+	held     chan struct{} // is closed when a body of "hold!" has come, which is answered when the server drains
+	drain    func()
+	health   web.Health
 	address  string
 	crowded  atomic.Bool
 	glanced  atomic.Int64
@@ -31,7 +37,7 @@ type crowdedServer struct {
 
 func startCrowded(t *testing.T) *crowdedServer {
 	t.Helper()
-	s := &crowdedServer{reads: make(chan struct{}, 1)}
+	s := &crowdedServer{reads: make(chan struct{}, 1), release: make(chan struct{}), held: make(chan struct{})}
 	s.crowded.Store(true)
 	var err error
 	if s.Listener, err = web.Listen(t.Context(), "127.0.0.1:0"); err != nil {
@@ -39,12 +45,17 @@ func startCrowded(t *testing.T) *crowdedServer {
 	}
 	s.address = s.Addr().String()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	s.drain = cancel
 	served := make(chan error, 1)
 	go func() {
 		served <- web.Serve(ctx, s, web.Options{
+			Health: &s.health,
 			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				s.answered.Add(1)
 				body, _ := io.ReadAll(r.Body)
+				if string(body) == "slow" {
+					<-s.release
+				}
 				_, _ = w.Write(body)
 			}),
 			Glance: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -53,6 +64,10 @@ func startCrowded(t *testing.T) *crowdedServer {
 					return
 				}
 				s.glanced.Add(1)
+				if string(body) == "hold!" {
+					close(s.held)
+					s.awaitDrain(r.Context())
+				}
 				w.Header().Set("Retry-After", "1")
 				w.WriteHeader(http.StatusServiceUnavailable)
 				_, _ = w.Write(append([]byte("refused "), body...))
@@ -81,19 +96,44 @@ type countedConn struct {
 }
 
 func (c *countedConn) Read(p []byte) (int, error) {
+	if len(p) > 1 {
+		c.server.waiting.Store(true)
+		c.server.changed()
+	}
 	n, err := c.Conn.Read(p)
 	c.server.read.Add(int64(n))
+	c.server.waiting.Store(false)
+	c.server.changed()
+	return n, err
+}
+
+func (s *crowdedServer) changed() {
 	select {
-	case c.server.reads <- struct{}{}:
+	case s.reads <- struct{}{}:
 	default:
 	}
-	return n, err
+}
+
+// awaitWaiting returns once the server waits for a request. Until then it may look ahead at the next one.
+func (s *crowdedServer) awaitWaiting() {
+	for !s.waiting.Load() {
+		<-s.reads
+	}
 }
 
 // awaitRead returns once the server has read so many bytes.
 func (s *crowdedServer) awaitRead(bytes int64) {
 	for s.read.Load() < bytes {
 		<-s.reads
+	}
+}
+
+// awaitDrain returns once the server drains.
+func (s *crowdedServer) awaitDrain(ctx context.Context) {
+	for ready := true; ready; {
+		w := httptest.NewRecorder()
+		s.health.Handler(nil).ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/readyz", nil))
+		ready = w.Code == http.StatusOK
 	}
 }
 
@@ -130,13 +170,16 @@ func TestDoor(t *testing.T) {
 		requests []string // each in pieces that are sent apart, with | between them
 		want     []string // the answers; those of the door begin with "refused"
 	}{
-		"the first request is the server's":           {[]string{post("a!")}, []string{"a!"}},
-		"those after it are refused at a glance":      {[]string{post("a"), post("b!"), post("c!")}, []string{"a", "refused b!", "refused c!"}},
-		"and others not":                              {[]string{post("a"), post("b!"), post("c"), post("d!")}, []string{"a", "refused b!", "c", "refused d!"}},
-		"what comes in two pieces is the server's":    {[]string{post("a"), strings.Replace(post("b!"), "b!", "|b!", 1), post("c!")}, []string{"a", "b!", "refused c!"}},
-		"a long body too":                             {[]string{post("a"), post(strings.Repeat("b!", 9_000)), post("c!")}, []string{"a", strings.Repeat("b!", 9_000), "refused c!"}},
-		"and a head in two pieces, and all behind it": {[]string{post("a"), strings.Replace(post("b!"), "Host", "|Host", 1), post("c!")}, []string{"a", "b!", "c!"}},
-		"and two at once, and all behind them":        {[]string{post("a"), post("b!") + post("c!"), post("d!")}, []string{"a", "b!", "c!", "d!"}},
+		"the first request is the server's":        {[]string{post("a!")}, []string{"a!"}},
+		"those after it are refused at a glance":   {[]string{post("a"), post("b!"), post("c!")}, []string{"a", "refused b!", "refused c!"}},
+		"and others not":                           {[]string{post("a"), post("b!"), post("c"), post("d!")}, []string{"a", "refused b!", "c", "refused d!"}},
+		"what comes in two pieces is the server's": {[]string{post("a"), strings.Replace(post("b!"), "b!", "|b!", 1), post("c!")}, []string{"a", "b!", "refused c!"}},
+		"a long body too":                          {[]string{post("a"), post(strings.Repeat("b!", 9_000)), post("c!")}, []string{"a", strings.Repeat("b!", 9_000), "refused c!"}},
+		"and a head in two pieces":                 {[]string{post("a"), strings.Replace(post("b!"), "Host", "|Host", 1), post("c!")}, []string{"a", "b!", "refused c!"}},
+		"an empty line that is none to all": {
+			[]string{post("a"), "POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 2\r\n\nb!", post("c!")}, []string{"a", "b!", "c!"},
+		},
+		"and two at once, and all behind them": {[]string{post("a"), post("b!") + post("c!"), post("d!")}, []string{"a", "b!", "c!", "d!"}},
 		"a chunked body": {
 			[]string{post("a"), "POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nb!\r\n0\r\n\r\n", post("c!")},
 			[]string{"a", "b!", "c!"},
@@ -153,6 +196,7 @@ func TestDoor(t *testing.T) {
 			defer func() { _ = conn.Close() }()
 			want, sent := c.want, int64(0)
 			for _, request := range c.requests {
+				s.awaitWaiting()
 				pieces := strings.Split(request, "|")
 				for i, piece := range pieces {
 					if _, err := io.WriteString(conn, piece); err != nil {
@@ -175,6 +219,56 @@ func TestDoor(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestDoorLooksAhead sends the first byte of a request while the one before it is being answered, when net/http reads it to see whether the client is there
+// still: that request is the server's, and those behind it are refused at a glance again.
+func TestDoorLooksAhead(t *testing.T) {
+	s := startCrowded(t)
+	conn, from := s.dial(t)
+	defer func() { _ = conn.Close() }()
+	say := func(text string) {
+		if _, err := io.WriteString(conn, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hear := func(want string) {
+		if _, body, err := heard(from); err != nil || body != want {
+			t.Errorf("%q, %v instead of %q", body, err, want)
+		}
+	}
+	slow, next := post("slow"), post("b!")
+	say(slow)
+	s.awaitRead(int64(len(slow)))
+	say(next[:1])
+	s.awaitRead(int64(len(slow) + 1))
+	close(s.release)
+	hear("slow")
+	say(next[1:])
+	hear("b!")
+	s.awaitWaiting()
+	say(post("c!"))
+	hear("refused c!")
+}
+
+// TestDoorDrains ends the server while a request is being answered at a glance: it is answered to its end.
+func TestDoorDrains(t *testing.T) {
+	s := startCrowded(t)
+	conn, from := s.dial(t)
+	defer func() { _ = conn.Close() }()
+	for _, body := range []string{"a", "hold!"} {
+		s.awaitWaiting()
+		if _, err := io.WriteString(conn, post(body)); err != nil {
+			t.Fatal(err)
+		}
+		if body == "hold!" {
+			<-s.held
+			s.drain()
+		}
+		if _, got, err := heard(from); err != nil || !strings.HasSuffix(got, body) {
+			t.Errorf("%q, %v", got, err)
+		}
 	}
 }
 

@@ -76,8 +76,9 @@ func Serve(ctx context.Context, l net.Listener, o Options) error {
 		// Requests go on while the server drains, so that they do not end with ctx.
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
+	var d *door
 	if o.Glance != nil {
-		d := &door{o.Glance, o.Crowded}
+		d = &door{glance: o.Glance, crowded: o.Crowded}
 		l, server.ConnState = d.listen(l), d.state
 	}
 	served := make(chan error, 1)
@@ -91,6 +92,9 @@ func Serve(ctx context.Context, l net.Listener, o Options) error {
 		o.Health.Drain()
 	}
 	wait(o.DrainDelay, served)
+	if d != nil {
+		d.close() // the server takes connections for idle on which the door is answering
+	}
 	err := drain(context.WithoutCancel(ctx), server, o)
 	if stopped := <-served; err == nil && !errors.Is(stopped, http.ErrServerClosed) {
 		err = fmt.Errorf("web: serving on %s: %w", l.Addr(), stopped)
