@@ -134,6 +134,7 @@ func (c *doorConn) pass(read []byte) (answered bool, err error) {
 			break
 		}
 		c.begun = append(c.begun, read...)
+	case leftAlone:
 	}
 	return false, nil
 }

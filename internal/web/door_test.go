@@ -160,6 +160,7 @@ func heard(from *bufio.Reader) (status int, body string, err error) {
 	if err != nil {
 		return 0, "", err
 	}
+	defer func() { _ = r.Body.Close() }()
 	text, err := io.ReadAll(r.Body)
 	return r.StatusCode, string(text), err
 }
