@@ -32,8 +32,8 @@ type Class struct {
 	Queue int
 	// Wait is how long they wait at most, and Patience how long while the class has to refuse work; 0 means Wait.
 	Wait, Patience time.Duration
-	// Strain is up to what strain of the process (see Options) more of this class are let in than half as many as there are processors; 0 for any. What makes
-	// the process late makes everybody late, those too who are to be refused.
+	// Strain is up to what strain of the process (see Options) more of this class are let in than there are processors; 0 for any. What makes the process
+	// late makes everybody late, those too who are to be refused.
 	Strain time.Duration
 }
 
@@ -241,7 +241,7 @@ func (l *Limiter) take(class int) (adaptivelimiter.Permit, bool) {
 
 // room reports whether work of the class stays within its own share and within those of all more urgent classes, which it counts in too.
 func (l *Limiter) room(class int) bool {
-	if c := l.classes[class]; c.Strain > 0 && c.held >= (runtime.GOMAXPROCS(0)+1)/2 && l.strain() > c.Strain {
+	if c := l.classes[class]; c.Strain > 0 && c.held >= runtime.GOMAXPROCS(0) && l.strain() > c.Strain {
 		return false
 	}
 	limit := float64(l.adaptive.Limit())

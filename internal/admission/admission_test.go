@@ -395,12 +395,12 @@ func TestPatience(t *testing.T) {
 	})
 }
 
-// TestStrained checks that no more of a class are let in than half as many as there are processors while the process is late, and the others as soon as it is not, whether or
+// TestStrained checks that no more of a class are let in than there are processors while the process is late, and the others as soon as it is not, whether or
 // not somebody leaves.
 func TestStrained(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		strain := atomic.Int64{}
-		few := (runtime.GOMAXPROCS(0) + 1) / 2
+		few := runtime.GOMAXPROCS(0)
 		l, err := admission.New(admission.Options{
 			Classes: []admission.Class{
 				{Name: "urgent", Share: 1, Queue: 1, Wait: time.Second},
