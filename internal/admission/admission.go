@@ -146,7 +146,7 @@ func (l *Limiter) Acquire(ctx context.Context, class int) (*Slot, error) {
 		return &Slot{limiter: l, class: c, permit: permit}, nil
 	}
 	if c.waiting.Len() >= c.queue() {
-		l.refuse(c)
+		l.noteRefusal(c)
 		l.mu.Unlock()
 		l.metrics.refused.WithLabelValues(c.Name, "full").Inc()
 		return nil, ErrOverloaded
@@ -165,7 +165,7 @@ func (l *Limiter) Acquire(ctx context.Context, class int) (*Slot, error) {
 	}
 	c.waiting.Remove(place) // unless it was removed
 	if errors.Is(err, ErrOverloaded) {
-		l.refuse(c)
+		l.noteRefusal(c)
 		l.metrics.refused.WithLabelValues(c.Name, "waited").Inc()
 	}
 	return nil, err
@@ -178,7 +178,7 @@ func (l *Limiter) Refuse(class int) bool {
 	l.mu.Lock()
 	full := c.waiting.Len() > 0 && c.waiting.Len() >= c.queue()
 	if full {
-		l.refuse(c)
+		l.noteRefusal(c)
 	}
 	l.mu.Unlock()
 	if full {
@@ -190,8 +190,8 @@ func (l *Limiter) Refuse(class int) bool {
 // Crowded reports whether work has been refused within the last second.
 func (l *Limiter) Crowded() bool { return time.Since(time.Unix(0, l.refused.Load())) < crowded }
 
-// refuse notes that a class refuses work; the caller holds mu.
-func (l *Limiter) refuse(c *class) {
+// noteRefusal says that a class refuses work now; the caller holds mu.
+func (l *Limiter) noteRefusal(c *class) {
 	c.refused = time.Now()
 	l.refused.Store(c.refused.UnixNano())
 }

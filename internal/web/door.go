@@ -3,6 +3,7 @@ package web
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -23,18 +24,45 @@ type door struct {
 	// crowded tells whether there are too many requests.
 	crowded func() bool
 
-	mu     sync.RWMutex // held for reading while a request is answered
-	closed bool
+	mu        sync.Mutex
+	answering int           // requests that are being answered
+	closed    chan struct{} // nil until close; closed when nothing is being answered any more
 }
 
 // listen has the connections of a listener go through the door; their server has to call state.
 func (d *door) listen(l net.Listener) net.Listener { return &doorListener{l, d} }
 
-// close leaves everything to the server. When it returns, what has been begun has been answered.
-func (d *door) close() {
+// close leaves everything to the server, and waits until what has been begun has been answered, or ctx ends.
+func (d *door) close(ctx context.Context) {
+	d.mu.Lock()
+	d.closed = make(chan struct{})
+	if d.answering == 0 {
+		close(d.closed)
+	}
+	d.mu.Unlock()
+	select {
+	case <-d.closed:
+	case <-ctx.Done():
+	}
+}
+
+// enter reports whether a request may be answered; if so, leave has to be called.
+func (d *door) enter() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.closed = true
+	if d.closed != nil {
+		return false
+	}
+	d.answering++
+	return true
+}
+
+func (d *door) leave() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.answering--; d.answering == 0 && d.closed != nil {
+		close(d.closed)
+	}
 }
 
 type doorListener struct {
@@ -210,11 +238,10 @@ func (c *doorConn) answer(read []byte, head int) (answered bool, err error) {
 	if !bytes.HasPrefix(read, []byte("POST ")) {
 		return false, nil
 	}
-	c.door.mu.RLock()
-	defer c.door.mu.RUnlock()
-	if c.door.closed {
+	if !c.door.enter() {
 		return false, nil
 	}
+	defer c.door.leave()
 	reader := doorReaders.Get().(*bufio.Reader)
 	defer func() {
 		reader.Reset(nil) // which forgets what has been read

@@ -92,10 +92,7 @@ func Serve(ctx context.Context, l net.Listener, o Options) error {
 		o.Health.Drain()
 	}
 	wait(o.DrainDelay, served)
-	if d != nil {
-		d.close() // the server takes connections for idle on which the door is answering
-	}
-	err := drain(context.WithoutCancel(ctx), server, o)
+	err := drain(context.WithoutCancel(ctx), server, d, o)
 	if stopped := <-served; err == nil && !errors.Is(stopped, http.ErrServerClosed) {
 		err = fmt.Errorf("web: serving on %s: %w", l.Addr(), stopped)
 	}
@@ -117,9 +114,12 @@ func wait(d time.Duration, served chan error) {
 }
 
 // drain ends streams and requests, by force when they take too long.
-func drain(ctx context.Context, server *http.Server, o Options) error {
+func drain(ctx context.Context, server *http.Server, d *door, o Options) error {
 	ctx, cancel := context.WithTimeout(ctx, o.DrainTimeout)
 	defer cancel()
+	if d != nil {
+		d.close(ctx) // the server takes connections for idle on which the door is answering
+	}
 	streams := make(chan error, 1)
 	go func() {
 		if o.Drain == nil {
