@@ -51,7 +51,8 @@ func appendCold(ctx context.Context, l *lab) ([]Figure, error) {
 }
 
 // appendKeyed measures the same with an idempotency key for each command, which is recorded. Neither side looks a key up first: it is
-// new, and would be refused by its primary key if it were not.
+// new, and would be refused by its primary key if it were not. Both find out that the stream is new: the writer in its append, a transaction of its own by reading
+// it, as it would have to before it decides.
 func appendKeyed(ctx context.Context, l *lab) ([]Figure, error) {
 	s, err := l.appendOn(ctx)
 	if err != nil {
@@ -71,7 +72,7 @@ func appendKeyed(ctx context.Context, l *lab) ([]Figure, error) {
 // newKey returns a key as commands have them: hashes of the client's key and of what was asked for.
 func newKey() *es.Idempotency {
 	key, request := sha256.Sum256([]byte(rand.Text())), sha256.Sum256([]byte(note.Text))
-	return &es.Idempotency{Key: key[:], Request: request[:], Streams: []string{"note"}}
+	return &es.Idempotency{Key: key, Request: request, Streams: []string{"note"}}
 }
 
 // appendHot measures commands that all concern one stream.
@@ -110,12 +111,17 @@ func (s *appendServer) command(ctx context.Context, stream es.Stream[int]) error
 	return execute(ctx, s.writer, stream, nil)
 }
 
-// execute appends one event to a stream through a writer, deciding on its state; key may be nil.
+// execute appends one event to a stream through a writer, deciding on its state; key may be nil. With a key the stream is presumed to be new, as is that of a cart
+// whose id follows from the key: the append finds out.
 func execute(ctx context.Context, writer *postgres.Writer, stream es.Stream[int], key *es.Idempotency) error {
+	state, streams := es.State[int], []string{stream.Name()}
+	if key != nil {
+		state, streams = es.Presumed[int], nil
+	}
 	outcome, err := writer.Execute(ctx, es.Command{
-		Name: "note", Streams: []string{stream.Name()}, Idempotency: key,
+		Name: "note", Streams: streams, Idempotency: key,
 		Decide: func(d *es.Decision) error {
-			if _, err := es.State(d, stream); err != nil {
+			if _, err := state(d, stream); err != nil {
 				return err
 			}
 			es.Append(d, stream, note)

@@ -61,7 +61,7 @@ func (s *appendServer) appendKeyed(ctx context.Context, stream string, key *es.I
 			return err
 		}
 		_, err := tx.Exec(ctx, `INSERT INTO idempotency (key, request, streams, position) VALUES ($1, $2, $3, currval('plain_position'))`,
-			key.Key, key.Request, key.Streams)
+			key.Key[:], key.Request[:], key.Streams)
 		return err
 	})
 }

@@ -34,13 +34,13 @@ func (a *App) CartCreate(ctx context.Context, in CartCreate) (CartResult, error)
 	answer := newShown(Carts)
 	position, err := a.execute(ctx, es.Command{
 		Name:    "cart.create",
-		Streams: append(stocksOf(lines), ids.expected()...),
+		Streams: stocksOf(lines),
 		Decide: func(d *es.Decision) error {
-			stream, before, err := ids.free(d)
+			priced, err := offered(d, lines)
 			if err != nil {
 				return err
 			}
-			priced, err := offered(d, lines)
+			stream, before, err := ids.free(d)
 			if err != nil {
 				return err
 			}
@@ -85,14 +85,6 @@ func (c cartIDs) at(n int) string {
 	return lower32.EncodeToString(c.key.hash(c.secret, "cart", strconv.Itoa(n))[:idBytes])
 }
 
-// expected names the stream that is to be read before the decision.
-func (c cartIDs) expected() []string {
-	if c.key == nil {
-		return nil
-	}
-	return []string{Carts.Stream(CartRef(c.at(0))).Name()}
-}
-
 // free returns the stream of the first id that no cart has.
 func (c cartIDs) free(d *es.Decision) (es.Stream[cart.State], cart.State, error) {
 	if c.key == nil {
@@ -101,7 +93,7 @@ func (c cartIDs) free(d *es.Decision) (es.Stream[cart.State], cart.State, error)
 	}
 	for n := range maxUses {
 		stream := Carts.Stream(CartRef(c.at(n)))
-		if before, err := es.State(d, stream); err != nil || !before.Exists() {
+		if before, err := es.Presumed(d, stream); err != nil || !before.Exists() {
 			return stream, before, err
 		}
 	}

@@ -66,7 +66,7 @@ func (a *App) CheckOut(ctx context.Context, in CheckOut) (OrderResult, error) {
 		c.number = newOrderNumber()
 		position, err := a.execute(ctx, es.Command{
 			Name:    "checkout",
-			Streams: []string{c.cart.Name(), Orders.Stream(c.number).Name()},
+			Streams: []string{c.cart.Name()},
 			Decide:  c.decide,
 		}, in, c.placed)
 		switch {
@@ -130,17 +130,6 @@ func (a *App) checkOut(in CheckOut) (*checkingOut, error) {
 }
 
 func (c *checkingOut) decide(d *es.Decision) error {
-	stream := Orders.Stream(c.number)
-	if err := d.Need(c.cart.Name(), stream.Name()); err != nil {
-		return err
-	}
-	before, err := es.State(d, stream)
-	if err != nil {
-		return err
-	}
-	if before.Exists() {
-		return errNumberTaken
-	}
 	bought, err := es.State(d, c.cart)
 	if err != nil {
 		return err
@@ -152,6 +141,14 @@ func (c *checkingOut) decide(d *es.Decision) error {
 	lines, err := c.reserve(d, bought)
 	if err != nil {
 		return err
+	}
+	stream := Orders.Stream(c.number)
+	before, err := es.Presumed(d, stream)
+	if err != nil {
+		return err
+	}
+	if before.Exists() {
+		return errNumberTaken
 	}
 	now := d.OccurredAt().Truncate(time.Microsecond) // as exact as the log keeps the time of the event itself
 	placed, err := order.Place{

@@ -62,8 +62,8 @@ func (a *App) idempotency(ctx context.Context, operation string, input any) (*es
 		return nil, fmt.Errorf("commands: hashing the input of %s: %w", operation, err)
 	}
 	return &es.Idempotency{
-		Key:     key.hash(a.keys.idempotency, "key"),
-		Request: mac(a.keys.idempotency, "request", operation, string(request)),
+		Key:     es.Hash(key.hash(a.keys.idempotency, "key")),
+		Request: es.Hash(mac(a.keys.idempotency, "request", operation, string(request))),
 	}, nil
 }
 

@@ -43,7 +43,7 @@ type shop struct {
 	calls    map[string]int
 	fail     map[string]error // by what is called
 	sealed   map[string][]byte
-	keys     map[string]keyRecord
+	keys     map[es.Hash]keyRecord
 	forgot   map[string]bool
 	statuses []projector.Status
 	parked   []projector.ParkedEvent
@@ -55,7 +55,7 @@ type shop struct {
 
 // keyRecord is what the shop remembers of an idempotency key.
 type keyRecord struct {
-	request  string
+	request  es.Hash
 	streams  []string
 	position int64
 }
@@ -64,7 +64,7 @@ func newShop(t testing.TB) *shop {
 	t.Helper()
 	s := &shop{
 		codec: commands.Codec(), streams: map[string][]int{}, changed: make(chan struct{}), calls: map[string]int{},
-		fail: map[string]error{}, sealed: map[string][]byte{}, keys: map[string]keyRecord{}, forgot: map[string]bool{},
+		fail: map[string]error{}, sealed: map[string][]byte{}, keys: map[es.Hash]keyRecord{}, forgot: map[string]bool{},
 	}
 	app, err := commands.New(commands.Dependencies{
 		Executor: s, Reader: s, Vault: s, Secret: []byte(strings.Repeat("k", 32)), Currency: "GBP", PaymentDeadline: time.Minute,
@@ -133,7 +133,7 @@ func (s *shop) Execute(ctx context.Context, c es.Command) (es.Outcome, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if id := c.Idempotency; id != nil {
-		if known, used := s.keys[string(id.Key)]; used && known.request != string(id.Request) {
+		if known, used := s.keys[id.Key]; used && known.request != id.Request {
 			return es.Outcome{}, &es.IdempotencyConflictError{}
 		} else if used {
 			return es.Outcome{Position: known.position, Replayed: true, Streams: known.streams}, nil
@@ -171,7 +171,7 @@ func (s *shop) Execute(ctx context.Context, c es.Command) (es.Outcome, error) {
 		})
 	}
 	if id := c.Idempotency; id != nil {
-		s.keys[string(id.Key)] = keyRecord{request: string(id.Request), streams: id.Streams, position: int64(len(s.events))}
+		s.keys[id.Key] = keyRecord{request: id.Request, streams: id.Streams, position: int64(len(s.events))}
 	}
 	close(s.changed)
 	s.changed = make(chan struct{})

@@ -61,6 +61,10 @@ func (c *benchCommand) Run(ctx context.Context, out *console) (err error) {
 		}
 		defer func() { err = errors.Join(err, stop()) }()
 	}
+	// The writer that is measured in this process collects its garbage as an api's does.
+	collecting, stopCollecting := context.WithCancel(ctx)
+	defer stopCollecting()
+	go func() { _ = collectGarbage(collecting) }() // it has no errors
 	if c.given() {
 		return c.runSale(ctx, out, o)
 	}

@@ -43,13 +43,13 @@ type Kit struct {
 	mu         sync.Mutex
 	events     []es.Event
 	states     map[string]es.Versioned
-	keys       map[string]keyRecord
+	keys       map[es.Hash]keyRecord
 	seen       int
 	sealer     cipher.AEAD
 }
 
 type keyRecord struct {
-	request  string
+	request  es.Hash
 	streams  []string
 	position int64
 }
@@ -62,7 +62,7 @@ func New(tb testing.TB) *Kit {
 	tb.Helper()
 	k := &Kit{
 		Now: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC), tb: tb, codec: commands.Codec(),
-		categories: map[string]*es.Category{}, states: map[string]es.Versioned{}, keys: map[string]keyRecord{},
+		categories: map[string]*es.Category{}, states: map[string]es.Versioned{}, keys: map[es.Hash]keyRecord{},
 	}
 	for _, c := range commands.Categories() {
 		k.categories[c.Name] = c
@@ -131,8 +131,8 @@ func (k *Kit) Execute(ctx context.Context, c es.Command) (es.Outcome, error) {
 		return es.Outcome{}, err
 	}
 	if id := c.Idempotency; id != nil {
-		if known, used := k.keys[string(id.Key)]; used {
-			if known.request != string(id.Request) {
+		if known, used := k.keys[id.Key]; used {
+			if known.request != id.Request {
 				return es.Outcome{}, fmt.Errorf("commandtest: %s: %w", c.Name, &es.IdempotencyConflictError{})
 			}
 			return es.Outcome{Position: known.position, Replayed: true, Streams: known.streams}, nil
@@ -145,7 +145,7 @@ func (k *Kit) Execute(ctx context.Context, c es.Command) (es.Outcome, error) {
 	k.append(d.Appended(), d.OccurredAt())
 	position := int64(len(k.events))
 	if id := c.Idempotency; id != nil {
-		k.keys[string(id.Key)] = keyRecord{request: string(id.Request), streams: id.Streams, position: position}
+		k.keys[id.Key] = keyRecord{request: id.Request, streams: id.Streams, position: position}
 	}
 	return es.Outcome{Position: position, Events: len(d.Appended())}, nil
 }
@@ -166,7 +166,8 @@ func (k *Kit) ExecuteAll(ctx context.Context, cs []es.Command) ([]es.Outcome, []
 	return outcomes, errs
 }
 
-// decide runs the command on nothing loaded, then on what it asked for, until it lacks nothing, and then once more.
+// decide runs the command on nothing loaded, then on what it asked for and what it presumed wrongly, until it lacks nothing, and then once more, with
+// what it presumed.
 func (k *Kit) decide(c es.Command) (*es.Decision, error) {
 	loaded := map[string]bool{}
 	run := func() (*es.Decision, error) {
@@ -182,6 +183,14 @@ func (k *Kit) decide(c es.Command) (*es.Decision, error) {
 			for _, stream := range missing {
 				loaded[stream] = true
 			}
+			continue
+		}
+		begun := false
+		for _, stream := range d.Presumptions() {
+			loaded[stream] = true
+			begun = begun || k.state(stream).Version > 0
+		}
+		if begun {
 			continue
 		}
 		again, errAgain := run()

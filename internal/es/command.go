@@ -2,6 +2,7 @@ package es
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"time"
 )
@@ -33,12 +34,15 @@ type Command struct {
 	Idempotency *Idempotency
 }
 
+// Hash is a SHA-256 hash.
+type Hash [sha256.Size]byte
+
 // Idempotency names a request so that a repetition of it is recognised.
 type Idempotency struct {
 	// Key is a hash of the client's key and its scope.
-	Key []byte
+	Key Hash
 	// Request is a hash of all that the client asked for: another request under the same key is a conflict.
-	Request []byte
+	Request Hash
 	// Streams are recorded with the key, for the answer to be folded from again. Filled in by Decide.
 	Streams []string
 }
@@ -97,6 +101,8 @@ type Decision struct {
 	lookup     func(stream string) (Versioned, bool)
 	changed    map[string]Versioned
 	missing    []string
+	presumed   []string
+	certain    bool
 	appended   []Appended
 	err        error
 }
@@ -115,6 +121,12 @@ func (d *Decision) OccurredAt() time.Time { return d.occurredAt }
 
 // Missing returns the streams that were asked for and are not loaded.
 func (d *Decision) Missing() []string { return d.missing }
+
+// PresumeNothing has [Presumed] ask for streams as [State] does. It is called before Decide.
+func (d *Decision) PresumeNothing() { d.certain = true }
+
+// Presumptions returns the streams that were taken for empty without being read: the decision may only stand if they are.
+func (d *Decision) Presumptions() []string { return d.presumed }
 
 // Appended returns what the decision wants in the log, in order.
 func (d *Decision) Appended() []Appended { return d.appended }
@@ -171,6 +183,17 @@ func Minted[S any](d *Decision, s Stream[S]) S {
 	}
 	d.changed[s.name] = Versioned{State: s.kind.zero}
 	return s.kind.zero.(S)
+}
+
+// Presumed returns the state of a stream that very probably is new: its id was drawn from fewer random bits than [Minted] asks for, or
+// follows from something that is used once. Where it is not in memory it is taken for empty without being read. The log finds out when it is
+// appended to, and the command is decided again, on what stands there; for a stream that often exists that costs more than [State].
+func Presumed[S any](d *Decision, s Stream[S]) (S, error) {
+	if _, ok := d.find(s.name); !ok && !d.certain {
+		d.presumed = append(d.presumed, s.name)
+		return Minted(d, s), nil
+	}
+	return State(d, s)
 }
 
 // Append adds facts to a stream whose state the decision has asked for, and returns the state after them.

@@ -125,6 +125,30 @@ func TestADecisionSeesWhatItAppended(t *testing.T) {
 	}
 }
 
+func TestAStreamThatIsPresumedToBeNew(t *testing.T) {
+	t.Parallel()
+	known, unknown := counts.Stream("a"), counts.Stream("b")
+	states := map[string]Versioned{"count-a": {State: count{N: 1}, Version: 4}}
+	d := decide(states)
+	if s, err := Presumed(d, known); err != nil || s != (count{N: 1}) || len(d.Presumptions()) != 0 {
+		t.Errorf("a stream in memory: %+v, %v, presumed %v", s, err, d.Presumptions())
+	}
+	for range 2 {
+		if s, err := Presumed(d, unknown); err != nil || s != (count{}) || len(d.Presumptions()) != 1 || d.Presumptions()[0] != "count-b" || len(d.Missing()) != 0 {
+			t.Errorf("another: %+v, %v, presumed %v, missing %v", s, err, d.Presumptions(), d.Missing())
+		}
+	}
+	Append(d, unknown, countFact(added{2}))
+	if got := d.Appended(); len(got) != 1 || got[0].Version != 1 {
+		t.Errorf("appended %+v", got)
+	}
+	d = decide(states)
+	d.PresumeNothing()
+	if _, err := Presumed(d, unknown); !errors.Is(err, ErrNotLoaded) || len(d.Presumptions()) != 0 || len(d.Missing()) != 1 {
+		t.Errorf("without presuming: %v, presumed %v, missing %v", err, d.Presumptions(), d.Missing())
+	}
+}
+
 func TestAFactOfAnotherKindMakesADecisionImpossible(t *testing.T) {
 	t.Parallel()
 	d := decide(map[string]Versioned{"count-a": {State: count{}}})

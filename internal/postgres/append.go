@@ -14,9 +14,6 @@ import (
 	"github.com/millrace/millrace/internal/es"
 )
 
-// errOtherLog says that the event at the writer's head is not the one that it knows.
-var errOtherLog = errors.New("postgres: the log does not hold the event that was at its head")
-
 // errRefusedRows wraps what the database has against the rows themselves: sending them again is no use.
 var errRefusedRows = errors.New("postgres: the events cannot be stored")
 
@@ -96,12 +93,22 @@ func (r *eventRows) events(b *batch) []es.Event {
 	return events
 }
 
-const appendStatement = `
+const (
+	appendStatement = `
 INSERT INTO events (position, stream, version, type, data, metadata, occurred_at, recorded_at, partition, ordinal, batch)
 SELECT $1 + n, stream, version, type, data::json, metadata::json, occurred_at, $2, partition, ordinal, $3
 FROM unnest($4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::smallint[], $11::bigint[])
   WITH ORDINALITY AS rows(stream, version, type, data, metadata, occurred_at, partition, ordinal, n)
 WHERE ` + lockHeld + ` AND ($1 = 0 OR EXISTS (SELECT FROM events WHERE position = $1 AND batch = $12))`
+	// appendPresuming appends only if none of the streams $13 has begun, but for those that the batch itself has begun, in an attempt whose outcome was
+	// not known. It looks where [streamQuery] looks, for the first event: the planner sees that nothing but the index of streams leads there quickly.
+	appendPresuming = appendStatement + ` AND NOT EXISTS (
+  SELECT FROM stream_ranges WHERE stream = ANY ($13::text[])
+  UNION ALL
+  SELECT FROM events
+  WHERE position >= (SELECT min(first_position) FROM event_ranges WHERE NOT closed)
+    AND stream = ANY ($13::text[]) AND version = 1 AND batch <> $3)`
+)
 
 // append writes the batch, its events or, if it has none, its records of keys, in the turn if there is one, and returns nil only when that is
 // committed. It returns errHeadMoved when it was not, and has to be decided again in a turn, and an error wrapping errRefusedRows when the
@@ -129,11 +136,6 @@ func (w *Writer) append(ctx context.Context, b *batch, t *turn) error {
 			w.repeated = repeatedFor
 			w.mu.Unlock()
 			return errHeadMoved
-		case errors.Is(err, errOtherLog):
-			if err = w.restart(ctx, attempt); err == nil {
-				w.setDown(nil)
-				return errHeadMoved
-			}
 		case errors.As(err, &pgErr) && pgErr.Code == uniqueViolation:
 			mine, err := w.catchUp(ctx, b.id, attempt)
 			if mine {
@@ -250,32 +252,28 @@ func (w *Writer) tryAppend(ctx context.Context, b *batch, t *turn, wait bool, ti
 	defer cancel()
 	r := &b.rows
 	q := &pgx.Batch{}
-	free, inserted, recorded := true, int64(0), int64(0)
-	switch {
-	case t != nil:
-	case wait:
+	inserted, recorded := int64(0), int64(0)
+	if wait && t == nil {
 		q.Queue(`SELECT pg_advisory_xact_lock(` + appendLock + `)`)
-	default:
-		q.Queue(`SELECT pg_try_advisory_xact_lock(` + appendLock + `)`).QueryRow(func(row pgx.Row) error { return row.Scan(&free) })
 	}
 	if len(r.stream) > 0 {
-		q.Queue(appendStatement, b.head, r.recordedAt, b.id, r.stream, r.version, r.typ, r.data, r.metadata, r.occurredAt, r.partition, r.ordinal, b.headBatch).
-			Exec(func(ct pgconn.CommandTag) error {
-				inserted = ct.RowsAffected()
-				return nil
-			})
+		statement, args := appendStatement, []any{b.head, r.recordedAt, b.id, r.stream, r.version, r.typ, r.data, r.metadata, r.occurredAt, r.partition, r.ordinal, b.headBatch}
+		if len(b.presumed) > 0 {
+			statement, args = appendPresuming, append(args, b.presumed)
+		}
+		q.Queue(statement, args...).Exec(func(ct pgconn.CommandTag) error {
+			inserted = ct.RowsAffected()
+			return nil
+		})
 	}
 	w.queueRecords(q, b, &recorded)
 	if err := w.send(ctx, q, t); err != nil {
 		return err
 	}
-	switch {
-	case inserted+recorded > 0:
-		return nil
-	case !free || len(r.stream) == 0:
+	if inserted+recorded == 0 {
 		return errNotOurTurn
 	}
-	return errOtherLog // what stands at our head is not what we know: a restore, or a replica that lacked the end
+	return nil
 }
 
 // send runs the statements in the turn, or in a transaction of their own.

@@ -109,12 +109,12 @@ type heldConn struct {
 }
 
 func (c *heldConn) Write(b []byte) (int, error) {
-	const syncMessage, batchBytes = 5, 4096
+	const syncMessage, batchBytes, recordBytes = 5, 4096, 64
 	first := 0
 	switch {
 	case len(b) < batchBytes || !c.armed.Load():
 	case c.at == heldHalfSent:
-		first = len(b) / 2
+		first = len(b) - recordBytes // in the record of the key: the events have been inserted
 	case c.at == heldUnsynced:
 		first = len(b) - syncMessage
 	}

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,6 +29,7 @@ type batch struct {
 	ordinals  map[int]int64
 	decided   []decision
 	reads     []string // of all decisions
+	presumed  []string // streams that decisions take for empty, which the append has to find out
 	verdicts  []verdict
 	asking    []question // calls that need streams read before they can go on
 }
@@ -46,6 +46,7 @@ type changed struct {
 type decision struct {
 	verdict  verdict
 	reads    []string // streams whose states, or absence, it was taken on
+	presumed bool     // some of them taken for empty
 	from, to int      // its rows
 	changed  map[string]es.Versioned
 }
@@ -241,6 +242,12 @@ func (m *moved) since(before *batch) (r redecision) {
 		if d.verdict.outcome.Replayed {
 			continue // it rests on a key alone, which may not have been used after all
 		}
+		if d.presumed {
+			for s := range d.changed {
+				r.touched[s] = struct{}{} // what it presumed may be why the round was lost: it is read for the next one
+			}
+			continue
+		}
 		r.old[commandID{d.verdict.call, d.verdict.index}] = d
 	}
 	return r
@@ -284,7 +291,7 @@ func (w *Writer) decide(calls []*call, before *batch) *batch {
 	defer w.mu.Unlock()
 	again := w.moved.since(before)
 	b := &batch{id: uuid.New(), began: time.Now(), head: w.head, headBatch: w.headBatch, changed: map[string]changed{}, ordinals: map[int]int64{}}
-	usedNow := map[string]keyRecord{}
+	usedNow := map[es.Hash]keyRecord{}
 	now := w.o.Now().UTC().Truncate(time.Microsecond) // what the log keeps
 	b.rows.recordedAt = now
 	if now.Before(w.recordedAt) {
@@ -321,28 +328,28 @@ func (w *Writer) decide(calls []*call, before *batch) *batch {
 }
 
 // decideOne decides command i of the call, or finds that it has been decided. missing, if not nil, names what has to be read first.
-func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[string]keyRecord, c *call, i int, now time.Time) (d decision, missing []string) {
+func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[es.Hash]keyRecord, c *call, i int, now time.Time) (d decision, missing []string) {
 	command := &c.commands[i]
 	id := command.Idempotency
 	var lookedUp unusedKey
 	known := false
 	d.verdict = verdict{call: c, index: i}
 	if id != nil {
-		record, used := usedNow[string(id.Key)]
+		record, used := usedNow[id.Key]
 		if !used {
-			record, used = w.states.usedKey(string(id.Key))
+			record, used = w.states.usedKey(id.Key)
 		}
 		if used {
 			again.drop(c, i)
-			if !bytes.Equal(record.request, id.Request) {
+			if record.request != id.Request {
 				d.verdict.err = &es.IdempotencyConflictError{}
 			}
-			d.verdict.outcome = es.Outcome{Position: record.position, Replayed: true, Streams: record.streams}
+			d.verdict.outcome = es.Outcome{Position: record.position, Replayed: true, Streams: fromJSONArray(record.streams)}
 			return d, nil
 		}
 		// A key that nobody has looked up is taken for a new one, as nearly all are: if it is not, its record refuses the batch, and in the turn
 		// that follows it is known. Only who has lost a round already is not to lose another one by it.
-		lookedUp, known = w.states.unused.Peek(string(id.Key))
+		lookedUp, known = w.states.unused.Peek(id.Key)
 		if !known && (c.keysFirst || again.lost) {
 			c.keysFirst = true
 			return d, []string{}
@@ -352,7 +359,7 @@ func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[string]keyRe
 	if old := again.standing(c, i); old != nil {
 		d.reads, d.changed, d.verdict.err = old.reads, old.changed, old.verdict.err
 		b.rows.addAgain(w, b, again.rows, old.from, old.to)
-	} else if missing = w.run(b, &d, command, c.metadata, now); missing != nil {
+	} else if missing = w.run(b, &d, command, c.metadata, now, again.lost); missing != nil {
 		return d, missing
 	} else {
 		again.touch(d.changed)
@@ -360,7 +367,7 @@ func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[string]keyRe
 	d.to = len(b.rows.stream)
 	if id != nil && d.to == d.from && (!known || lookedUp.position < w.states.lastRival) {
 		// The key may have been used, by a rival since it was looked up, and this be the consequence.
-		w.states.unused.Remove(string(id.Key))
+		w.states.unused.Remove(id.Key)
 		c.keysFirst = true
 		return d, []string{}
 	}
@@ -374,15 +381,15 @@ func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[string]keyRe
 	}
 	d.verdict.outcome = es.Outcome{Position: b.head + int64(d.to), Events: d.to - d.from}
 	if id != nil { // also where there was nothing to do: a repetition must not find something
-		record := keyRecord{request: id.Request, streams: id.Streams, position: d.verdict.outcome.Position, until: b.began.Add(w.o.KeepKeys)}
-		usedNow[string(id.Key)] = record
-		b.keys = append(b.keys, keyRow{key: string(id.Key), record: record, expired: lookedUp.expired})
+		record := keyRecord{request: id.Request, streams: jsonArray(id.Streams), position: d.verdict.outcome.Position, until: b.began.Add(w.o.KeepKeys)}
+		usedNow[id.Key] = record
+		b.keys = append(b.keys, keyRow{key: id.Key, record: record, expired: lookedUp.expired})
 	}
 	return d, nil
 }
 
-// run runs a command's decision on what the batch has come to. missing is as with decideOne.
-func (w *Writer) run(b *batch, d *decision, command *es.Command, metadata json.RawMessage, now time.Time) (missing []string) {
+// run runs a command's decision on what the batch has come to; certain says that it may presume nothing. missing is as with decideOne.
+func (w *Writer) run(b *batch, d *decision, command *es.Command, metadata json.RawMessage, now time.Time, certain bool) (missing []string) {
 	w.metrics.decisions.Inc()
 	first := len(b.reads)
 	taken := es.NewDecision(now, command.OccurredAt, func(stream string) (es.Versioned, bool) {
@@ -393,12 +400,21 @@ func (w *Writer) run(b *batch, d *decision, command *es.Command, metadata json.R
 		k, ok := w.states.streams.Get(stream)
 		return k.Versioned, ok
 	})
+	if certain {
+		taken.PresumeNothing()
+	}
 	err := command.Decide(taken)
-	if missing := taken.Missing(); len(missing) > 0 {
+	missing, presumed := taken.Missing(), taken.Presumptions()
+	if len(missing) == 0 && (err != nil || len(taken.Appended()) == 0) {
+		missing = presumed // a refusal has no append that would find out
+	}
+	if len(missing) > 0 {
 		command.Streams = append(command.Streams[:len(command.Streams):len(command.Streams)], missing...)
 		return missing
 	}
 	d.reads = b.reads[first:len(b.reads):len(b.reads)]
+	d.presumed = len(presumed) > 0
+	b.presumed = append(b.presumed, presumed...)
 	if err == nil {
 		err = taken.Err()
 	}
@@ -441,7 +457,7 @@ func (w *Writer) settle(b *batch) {
 		v.call.outcomes[v.index], v.call.errs[v.index] = v.outcome, v.err
 		v.call.next = v.index + 1
 		if id := v.call.commands[v.index].Idempotency; id != nil {
-			w.states.unused.Remove(string(id.Key))
+			w.states.unused.Remove(id.Key)
 			w.metrics.told(v)
 		}
 	}

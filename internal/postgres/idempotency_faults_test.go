@@ -152,6 +152,7 @@ func TestARecordWhoseAnswerWasLostIsFound(t *testing.T) {
 				execute(t, w, withKey(look("a", 2), fmt.Sprint("before ", i), "request"))
 			}
 			command := withKey(look("a", 2), "key", "request")
+			key := command.Idempotency.Key
 			decide := command.Decide
 			lose := sync.OnceFunc(func() { p.swallow.Store(true) })
 			command.Decide = func(d *es.Decision) error {
@@ -159,13 +160,13 @@ func TestARecordWhoseAnswerWasLostIsFound(t *testing.T) {
 				return decide(d)
 			}
 			w.mu.Lock()
-			w.states.unused.Add("key", unusedKey{position: w.head}) // as after a reading: it is the record's answer that is lost
+			w.states.unused.Add(hashOf("key"), unusedKey{position: w.head}) // as after a reading: it is the record's answer that is lost
 			w.mu.Unlock()
 			call := submit(t, w, command)[0]
 			<-p.swallowed
 			var position int64
 			await(t, "the record to be committed", func() bool {
-				return b.pool.QueryRow(t.Context(), `SELECT position FROM idempotency WHERE key = 'key'`).Scan(&position) == nil
+				return b.pool.QueryRow(t.Context(), `SELECT position FROM idempotency WHERE key = $1`, key[:]).Scan(&position) == nil
 			})
 			execute(t, rival, putUnits("a", 5))
 			p.swallow.Store(false)

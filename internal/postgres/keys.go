@@ -17,8 +17,9 @@ import (
 
 // keyRecord is what is stored with a used idempotency key.
 type keyRecord struct {
-	request  []byte
-	streams  []string
+	request es.Hash
+	// streams is a JSON array. There may be hundreds of thousands of records in memory, and the garbage collector follows each pointer in them.
+	streams  string
 	position int64
 	// until is when the record has to be looked up again: it is kept at least until then. Afterwards the key may be anybody's.
 	until time.Time
@@ -33,36 +34,39 @@ type unusedKey struct {
 
 // keyRow is a record to be written.
 type keyRow struct {
-	key     string
+	key     es.Hash
 	record  keyRecord
 	expired bool
 }
 
 // foundKeys are the records of some keys, and those keys whose records are too old to count.
 type foundKeys struct {
-	records map[string]keyRecord
-	expired map[string]bool
+	records map[es.Hash]keyRecord
+	expired map[es.Hash]bool
 }
 
 // The age of a record is always told by the server's clock, here and where an old one makes room.
-const keysQuery = `SELECT key, request, streams, position, extract(epoch FROM now() - created_at)::float8 FROM idempotency WHERE key = ANY ($1)`
+const keysQuery = `SELECT key, request, to_json(streams)::text, position, extract(epoch FROM now() - created_at)::float8 FROM idempotency WHERE key = ANY ($1)`
 
 // queueKeys adds the reading of keys to a batch that is sent next.
-func (w *Writer) queueKeys(b *pgx.Batch, keys [][]byte) *foundKeys {
-	f := &foundKeys{records: map[string]keyRecord{}, expired: map[string]bool{}}
+func (w *Writer) queueKeys(b *pgx.Batch, keys []es.Hash) *foundKeys {
+	f := &foundKeys{records: map[es.Hash]keyRecord{}, expired: map[es.Hash]bool{}}
 	began := time.Now() // before the server looks at its clock
-	b.Queue(keysQuery, keys).Query(func(rows pgx.Rows) error {
-		var key []byte
+	b.Queue(keysQuery, asBytes(keys)).Query(func(rows pgx.Rows) error {
+		var key, request []byte
 		var k keyRecord
 		var age float64
-		_, err := pgx.ForEachRow(rows, []any{&key, &k.request, &k.streams, &k.position, &age}, func() error {
+		_, err := pgx.ForEachRow(rows, []any{&key, &request, &k.streams, &k.position, &age}, func() error {
+			if len(key) != len(es.Hash{}) || len(request) != len(es.Hash{}) {
+				return fmt.Errorf("postgres: the idempotency key %x, or its request %x, is no hash", key, request)
+			}
+			k.request = es.Hash(request)
 			if left := w.o.KeepKeys - time.Duration(age*float64(time.Second)); left > 0 {
 				k.until = began.Add(left)
-				f.records[string(key)] = k
+				f.records[es.Hash(key)] = k
 			} else {
-				f.expired[string(key)] = true
+				f.expired[es.Hash(key)] = true
 			}
-			k = keyRecord{}
 			return nil
 		})
 		return err
@@ -98,8 +102,9 @@ func (w *Writer) queueRecords(q *pgx.Batch, b *batch, recorded *int64) {
 	n := len(b.keys)
 	keys, requests, streams, positions := make([][]byte, n), make([][]byte, n), make([]string, n), make([]int64, n)
 	var expired [][]byte
-	for i, k := range b.keys {
-		keys[i], requests[i], streams[i], positions[i] = []byte(k.key), k.record.request, jsonArray(k.record.streams), k.record.position
+	for i := range b.keys {
+		k := &b.keys[i]
+		keys[i], requests[i], streams[i], positions[i] = k.key[:], k.record.request[:], k.record.streams, k.record.position
 		if k.expired {
 			expired = append(expired, keys[i])
 		}
@@ -126,8 +131,25 @@ func jsonArray(s []string) string {
 	return string(encoded)
 }
 
+// fromJSONArray returns the strings of a [jsonArray].
+func fromJSONArray(array string) (s []string) {
+	if err := json.Unmarshal([]byte(array), &s); err != nil {
+		panic(err) // jsonArray has made it, or PostgreSQL
+	}
+	return s
+}
+
+// asBytes returns the hashes as PostgreSQL takes them.
+func asBytes(hashes []es.Hash) [][]byte {
+	b := make([][]byte, len(hashes))
+	for i := range hashes {
+		b[i] = hashes[i][:]
+	}
+	return b
+}
+
 // learn takes in what was found of a key at a position.
-func (s *states) learn(key string, f *foundKeys, position int64) {
+func (s *states) learn(key es.Hash, f *foundKeys, position int64) {
 	if record, used := f.records[key]; used {
 		s.use(key, record)
 		return
@@ -140,13 +162,13 @@ func (s *states) learn(key string, f *foundKeys, position int64) {
 }
 
 // usedKey returns the record of a key that is known to have been used, as long as it is known to be kept.
-func (s *states) usedKey(key string) (keyRecord, bool) {
+func (s *states) usedKey(key es.Hash) (keyRecord, bool) {
 	record, ok := s.used.Get(key)
 	return record, ok && time.Now().Before(record.until)
 }
 
 // knowsKey reports whether it is known if the key has been used.
-func (s *states) knowsKey(key string) bool {
+func (s *states) knowsKey(key es.Hash) bool {
 	if s.unused.Contains(key) {
 		return true
 	}
@@ -155,7 +177,7 @@ func (s *states) knowsKey(key string) bool {
 }
 
 // use records that a key has been used.
-func (s *states) use(key string, record keyRecord) {
+func (s *states) use(key es.Hash, record keyRecord) {
 	s.unused.Remove(key)
 	s.used.Add(key, record)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 
@@ -16,7 +17,7 @@ import (
 // loadRequest is what has to be read before some calls can be decided.
 type loadRequest struct {
 	streams map[string]struct{}
-	keys    map[string]struct{}
+	keys    map[es.Hash]struct{}
 	calls   []*call
 }
 
@@ -27,9 +28,9 @@ func (r *loadRequest) addStream(s string) {
 	r.streams[s] = struct{}{}
 }
 
-func (r *loadRequest) addKey(k string) {
+func (r *loadRequest) addKey(k es.Hash) {
 	if r.keys == nil {
-		r.keys = map[string]struct{}{}
+		r.keys = map[es.Hash]struct{}{}
 	}
 	r.keys[k] = struct{}{}
 }
@@ -204,14 +205,10 @@ func (w *Writer) read(ctx context.Context, r loadRequest, parts map[string]*part
 		}
 		streams, versions, positions, shapes = append(streams, s), append(versions, p.Version), append(positions, p.position), append(shapes, shape)
 	}
-	keys := make([][]byte, 0, len(r.keys))
-	for k := range r.keys {
-		keys = append(keys, []byte(k))
-	}
 	b := &pgx.Batch{}
 	b.Queue(headQuery).QueryRow(func(row pgx.Row) error { return row.Scan(&f.head) })
-	if len(keys) > 0 {
-		f.keys = w.queueKeys(b, keys)
+	if len(r.keys) > 0 {
+		f.keys = w.queueKeys(b, slices.Collect(maps.Keys(r.keys)))
 	}
 	if len(streams) > 0 {
 		query, args := loadQuery, []any{streams, versions, positions, w.pageEvents}

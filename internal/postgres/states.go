@@ -19,8 +19,8 @@ type states struct {
 	// used holds idempotency keys that have been used; unused those that had not been when they were
 	// last looked up, which a rival may change with any commit: a second use fails at the table's primary
 	// key, and a refusal is not given on an older look than the rival's last event.
-	used   *simplelru.LRU[string, keyRecord]
-	unused *simplelru.LRU[string, unusedKey]
+	used   *simplelru.LRU[es.Hash, keyRecord]
+	unused *simplelru.LRU[es.Hash, unusedKey]
 	// tail holds the last events behind which states that were read from a somewhat older snapshot are
 	// brought up to date; tail[0] is at position tailStart.
 	tail      []es.Event
@@ -66,13 +66,13 @@ const tailSize = 16_384
 func newStates(streams, bytes int) *states {
 	keys := max(streams, 10_000)
 	return &states{
-		streams: newLRU[kept](math.MaxInt), // evict bounds it
-		used:    newLRU[keyRecord](keys), unused: newLRU[unusedKey](keys), maxStreams: streams, maxBytes: bytes,
+		streams: newLRU[string, kept](math.MaxInt), // evict bounds it
+		used:    newLRU[es.Hash, keyRecord](keys), unused: newLRU[es.Hash, unusedKey](keys), maxStreams: streams, maxBytes: bytes,
 	}
 }
 
-func newLRU[V any](size int) *simplelru.LRU[string, V] {
-	lru, err := simplelru.NewLRU[string, V](size, nil)
+func newLRU[K comparable, V any](size int) *simplelru.LRU[K, V] {
+	lru, err := simplelru.NewLRU[K, V](size, nil)
 	if err != nil {
 		panic(err) // the size is not positive
 	}

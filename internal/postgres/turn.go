@@ -30,8 +30,10 @@ const crowdedFor = 8
 // lockHeld is true in a transaction that holds the lock or can take it in passing.
 const lockHeld = `(SELECT pg_try_advisory_xact_lock(` + appendLock + `))`
 
-// errNotOurTurn says that nothing was written, because somebody else holds the lock, or has appended in the meantime.
-var errNotOurTurn = errors.New("postgres: another process has or had the turn")
+// errNotOurTurn says that nothing was written: somebody else holds the lock, or has appended in the meantime, or what stands at the writer's head is not
+// what it knows (after a restore, or a failover to a replica that lacked the end), or a stream that was presumed to be new is not. In the next turn it is seen
+// which.
+var errNotOurTurn = errors.New("postgres: another process has or had the turn, or the log is not what it was taken for")
 
 // turn is a transaction that holds the lock, on a connection of its own, with the writer's states brought up to date in it.
 type turn struct {
@@ -123,7 +125,7 @@ func (w *Writer) tryTurn(ctx context.Context, calls []*call, attempt int) (t *tu
 }
 
 // waitingKeys returns the idempotency keys of commands that wait to be decided, but for those that are known to have been used.
-func (w *Writer) waitingKeys(calls []*call) (keys [][]byte) {
+func (w *Writer) waitingKeys(calls []*call) (keys []es.Hash) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, calls := range [][]*call{calls, w.ready} {
@@ -133,7 +135,7 @@ func (w *Writer) waitingKeys(calls []*call) (keys [][]byte) {
 				if id == nil {
 					continue
 				}
-				if _, used := w.states.usedKey(string(id.Key)); !used {
+				if _, used := w.states.usedKey(id.Key); !used {
 					keys = append(keys, id.Key)
 				}
 			}
@@ -143,7 +145,7 @@ func (w *Writer) waitingKeys(calls []*call) (keys [][]byte) {
 }
 
 // caughtUp takes notice of the events behind the head, and of what is known of keys as of the last of them.
-func (w *Writer) caughtUp(events []es.Event, by uuid.UUID, keys [][]byte, found *foundKeys) {
+func (w *Writer) caughtUp(events []es.Event, by uuid.UUID, keys []es.Hash, found *foundKeys) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.crowded--
@@ -152,7 +154,7 @@ func (w *Writer) caughtUp(events []es.Event, by uuid.UUID, keys [][]byte, found 
 	}
 	w.applyAll(events, by)
 	for _, k := range keys {
-		w.states.learn(string(k), found, w.head)
+		w.states.learn(k, found, w.head)
 	}
 }
 

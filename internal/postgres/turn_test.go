@@ -127,7 +127,7 @@ func TestOnlyWhatIsTouchedIsDecidedAgain(t *testing.T) {
 	}
 	execute(t, rival, takeUnits(10, "moved"))
 	w.mu.Lock()
-	w.states.unused.Add("key", unusedKey{position: w.head}) // as after a reading, for all commands to be in one batch
+	w.states.unused.Add(hashOf("key"), unusedKey{position: w.head}) // as after a reading, for all commands to be in one batch
 	w.mu.Unlock()
 	counts := make([]atomic.Int64, len(cases))
 	var commands []es.Command

@@ -211,8 +211,8 @@ func (w *Writer) dispatch(c *call, missing []string) {
 				need.addStream(s)
 			}
 		}
-		if id := command.Idempotency; id != nil && (c.keysFirst || w.repeated > 0) && !w.states.knowsKey(string(id.Key)) {
-			need.addKey(string(id.Key))
+		if id := command.Idempotency; id != nil && (c.keysFirst || w.repeated > 0) && !w.states.knowsKey(id.Key) {
+			need.addKey(id.Key)
 		}
 	}
 	if need.empty() {
