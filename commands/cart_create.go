@@ -91,11 +91,13 @@ func (c cartIDs) free(d *es.Decision) (es.Stream[cart.State], cart.State, error)
 		stream := Carts.Stream(CartRef(c.random))
 		return stream, es.Minted(d, stream), nil
 	}
+	state := es.Presumed[cart.State]
 	for n := range maxUses {
 		stream := Carts.Stream(CartRef(c.at(n)))
-		if before, err := es.Presumed(d, stream); err != nil || !before.Exists() {
+		if before, err := state(d, stream); err != nil || !before.Exists() {
 			return stream, before, err
 		}
+		state = es.State // it has been used before, who knows how often
 	}
 	return es.Stream[cart.State]{}, cart.State{}, fmt.Errorf("commands: a key was used for %d carts", maxUses)
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime/pprof"
+	"sync"
 	"time"
 
 	"github.com/millrace/millrace/bench"
@@ -62,9 +63,11 @@ func (c *benchCommand) Run(ctx context.Context, out *console) (err error) {
 		defer func() { err = errors.Join(err, stop()) }()
 	}
 	// The writer that is measured in this process collects its garbage as an api's does.
-	collecting, stopCollecting := context.WithCancel(ctx)
-	defer stopCollecting()
-	go func() { _ = collectGarbage(collecting) }() // it has no errors
+	collecting, stop := context.WithCancel(ctx)
+	var garbage sync.WaitGroup
+	garbage.Go(func() { _ = collectGarbage(collecting) }) // it has no errors
+	defer garbage.Wait()
+	defer stop()
 	if c.given() {
 		return c.runSale(ctx, out, o)
 	}

@@ -131,7 +131,7 @@ func (d *Decision) Presumptions() []string { return d.presumed }
 // Appended returns what the decision wants in the log, in order.
 func (d *Decision) Appended() []Appended { return d.appended }
 
-// Changed returns the states of the streams that the decision appended to, as they are after it.
+// Changed returns the states of the streams that the decision appended to, minted or presumed, as they are after it.
 func (d *Decision) Changed() map[string]Versioned { return d.changed }
 
 // Err returns what made the decision impossible to take, apart from Decide's own error: a fact that its

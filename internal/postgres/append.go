@@ -100,14 +100,18 @@ SELECT $1 + n, stream, version, type, data::json, metadata::json, occurred_at, $
 FROM unnest($4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::smallint[], $11::bigint[])
   WITH ORDINALITY AS rows(stream, version, type, data, metadata, occurred_at, partition, ordinal, n)
 WHERE ` + lockHeld + ` AND ($1 = 0 OR EXISTS (SELECT FROM events WHERE position = $1 AND batch = $12))`
-	// appendPresuming appends only if none of the streams $13 has begun, but for those that the batch itself has begun, in an attempt whose outcome was
-	// not known. It looks where [streamQuery] looks, for the first event: the planner sees that nothing but the index of streams leads there quickly.
-	appendPresuming = appendStatement + ` AND NOT EXISTS (
+	// appendPresuming appends only if none of the streams $13 has begun. It looks where [streamQuery] looks, for their first events, one stream after the
+	// other: the planner, which may know a range as it was when it was small, then sees nothing better than the index of streams. Where something stands behind
+	// the head it inserts nevertheless: the primary key refuses it, and then it is asked whose that is, the batch's own perhaps, of an attempt whose outcome was
+	// not known.
+	appendPresuming = appendStatement + ` AND (EXISTS (SELECT FROM events WHERE position = $1 + 1) OR NOT EXISTS (
   SELECT FROM stream_ranges WHERE stream = ANY ($13::text[])
   UNION ALL
-  SELECT FROM events
-  WHERE position >= (SELECT min(first_position) FROM event_ranges WHERE NOT closed)
-    AND stream = ANY ($13::text[]) AND version = 1 AND batch <> $3)`
+  SELECT FROM unnest($13::text[]) AS presumed(name) CROSS JOIN LATERAL (
+    SELECT FROM events
+    WHERE position >= (SELECT min(first_position) FROM event_ranges WHERE NOT closed) AND stream = presumed.name AND version = 1
+    LIMIT 1
+  ) AS begun))`
 )
 
 // append writes the batch, its events or, if it has none, its records of keys, in the turn if there is one, and returns nil only when that is
@@ -132,9 +136,6 @@ func (w *Writer) append(ctx context.Context, b *batch, t *turn) error {
 		case errors.As(err, &pgErr) && pgErr.ConstraintName == "idempotency_pkey":
 			// Somebody has used one of the keys, or an earlier attempt has recorded them, without events: in the turn they are looked up.
 			w.setDown(nil)
-			w.mu.Lock()
-			w.repeated = repeatedFor
-			w.mu.Unlock()
 			return errHeadMoved
 		case errors.As(err, &pgErr) && pgErr.Code == uniqueViolation:
 			mine, err := w.catchUp(ctx, b.id, attempt)
@@ -257,7 +258,10 @@ func (w *Writer) tryAppend(ctx context.Context, b *batch, t *turn, wait bool, ti
 		q.Queue(`SELECT pg_advisory_xact_lock(` + appendLock + `)`)
 	}
 	if len(r.stream) > 0 {
-		statement, args := appendStatement, []any{b.head, r.recordedAt, b.id, r.stream, r.version, r.typ, r.data, r.metadata, r.occurredAt, r.partition, r.ordinal, b.headBatch}
+		statement := appendStatement
+		args := []any{
+			b.head, r.recordedAt, b.id, r.stream, r.version, r.typ, r.data, r.metadata, r.occurredAt, r.partition, r.ordinal, b.headBatch,
+		}
 		if len(b.presumed) > 0 {
 			statement, args = appendPresuming, append(args, b.presumed)
 		}

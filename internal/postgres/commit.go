@@ -14,7 +14,7 @@ import (
 	"github.com/millrace/millrace/internal/es"
 )
 
-// errHeadMoved says that another process has appended since this one last looked.
+// errHeadMoved says that nothing of a batch was written, nearly always because another process has appended since this one last looked.
 var errHeadMoved = errors.New("postgres: the head of the log has moved")
 
 // batch is what one append will write, and what its calls will be told once it is written.
@@ -46,7 +46,7 @@ type changed struct {
 type decision struct {
 	verdict  verdict
 	reads    []string // streams whose states, or absence, it was taken on
-	presumed bool     // some of them taken for empty
+	presumed []string // those of them that it takes for empty
 	from, to int      // its rows
 	changed  map[string]es.Versioned
 }
@@ -163,13 +163,14 @@ func (w *Writer) join(calls []*call) []*call {
 }
 
 // commit decides the calls and appends until each has a verdict, waits for a reading, or has failed. A round is lost once at most while
-// everything answers: the next one is a turn. The only errors are those that end the writer.
+// everything answers: the next one is a turn, which only a wrong presumption can lose. The only errors are those that end the writer.
 func (w *Writer) commit(ctx context.Context, calls []*call) error {
 	stopping := func(doubt error) error {
 		w.failAll(calls, fmt.Errorf("%w: the process is stopping", doubt))
 		return ctx.Err()
 	}
 	var before *batch
+	inTurn := false // before was lost
 	for {
 		if ctx.Err() != nil {
 			return stopping(es.ErrUnavailable)
@@ -182,7 +183,7 @@ func (w *Writer) commit(ctx context.Context, calls []*call) error {
 			}
 			calls = w.join(calls)
 		}
-		b := w.decide(calls, before)
+		b := w.decide(calls, before, inTurn)
 		var err error
 		switch {
 		case len(b.rows.stream) > 0 || len(b.keys) > 0:
@@ -196,7 +197,7 @@ func (w *Writer) commit(ctx context.Context, calls []*call) error {
 			return nil
 		case errors.Is(err, errHeadMoved):
 			// What it touches is decided again, on the states as they are then.
-			before, w.crowded = b, crowdedFor
+			before, inTurn, w.crowded = b, t != nil, crowdedFor
 			w.metrics.lostRounds.Inc()
 		case errors.Is(err, errRefusedRows) && len(calls) > 1:
 			// One of them cannot be stored: each goes alone, so that only that one hears of it.
@@ -220,6 +221,7 @@ type redecision struct {
 	touched map[string]struct{} // streams that are not what the earlier decisions saw
 	all     bool
 	lost    bool // there was an earlier attempt
+	certain bool // and presumptions may be why it was lost: none may be made
 }
 
 type commandID struct {
@@ -227,14 +229,16 @@ type commandID struct {
 	index int
 }
 
-// since returns what is left of the decisions of a batch, nil for none, now that rivals have moved streams.
-func (m *moved) since(before *batch) (r redecision) {
+// since returns what is left of the decisions of a batch, nil for none, now that rivals have moved streams. What it presumed does not stand if it was lost in a
+// turn, or no rival has moved anything: what else could have been the reason?
+func (m *moved) since(before *batch, inTurn bool) (r redecision) {
 	if before == nil {
 		clear(m.streams)
 		m.all = false
 		return r
 	}
 	r.touched, r.all, r.lost = m.streams, m.all, true
+	r.certain = inTurn || !m.all && len(m.streams) == 0
 	*m = moved{streams: map[string]struct{}{}}
 	r.rows, r.old = &before.rows, make(map[commandID]*decision, len(before.decided))
 	for i := range before.decided {
@@ -242,9 +246,9 @@ func (m *moved) since(before *batch) (r redecision) {
 		if d.verdict.outcome.Replayed {
 			continue // it rests on a key alone, which may not have been used after all
 		}
-		if d.presumed {
+		if r.certain && len(d.presumed) > 0 {
 			for s := range d.changed {
-				r.touched[s] = struct{}{} // what it presumed may be why the round was lost: it is read for the next one
+				r.touched[s] = struct{}{}
 			}
 			continue
 		}
@@ -285,11 +289,11 @@ func (r *redecision) touch(changed map[string]es.Versioned) {
 }
 
 // decide runs the commands of the calls one after the other, each on what those before it have decided. What was decided before on
-// states that are still those is not decided again.
-func (w *Writer) decide(calls []*call, before *batch) *batch {
+// states that are still those is not decided again; inTurn says that it was lost in a turn.
+func (w *Writer) decide(calls []*call, before *batch, inTurn bool) *batch {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	again := w.moved.since(before)
+	again := w.moved.since(before, inTurn)
 	b := &batch{id: uuid.New(), began: time.Now(), head: w.head, headBatch: w.headBatch, changed: map[string]changed{}, ordinals: map[int]int64{}}
 	usedNow := map[es.Hash]keyRecord{}
 	now := w.o.Now().UTC().Truncate(time.Microsecond) // what the log keeps
@@ -357,9 +361,10 @@ func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[es.Hash]keyR
 	}
 	d.from = len(b.rows.stream)
 	if old := again.standing(c, i); old != nil {
-		d.reads, d.changed, d.verdict.err = old.reads, old.changed, old.verdict.err
+		d.reads, d.presumed, d.changed, d.verdict.err = old.reads, old.presumed, old.changed, old.verdict.err
+		b.presumed = append(b.presumed, d.presumed...)
 		b.rows.addAgain(w, b, again.rows, old.from, old.to)
-	} else if missing = w.run(b, &d, command, c.metadata, now, again.lost); missing != nil {
+	} else if missing = w.run(b, &d, command, c.metadata, now, again.certain); missing != nil {
 		return d, missing
 	} else {
 		again.touch(d.changed)
@@ -413,7 +418,7 @@ func (w *Writer) run(b *batch, d *decision, command *es.Command, metadata json.R
 		return missing
 	}
 	d.reads = b.reads[first:len(b.reads):len(b.reads)]
-	d.presumed = len(presumed) > 0
+	d.presumed = presumed
 	b.presumed = append(b.presumed, presumed...)
 	if err == nil {
 		err = taken.Err()

@@ -16,7 +16,8 @@
 // # States
 //
 // Commands are decided on states in memory, which are bounded; those that nobody has used for longest go. A stream that is not in memory is
-// read, for all who wait at once, while others commit: a long one from its last snapshot on, see snapshots.go.
+// read, for all who wait at once, while others commit: a long one from its last snapshot on, see snapshots.go. One that a decision presumes
+// to be new is not read: the append finds out.
 //
 // # Outcomes
 //

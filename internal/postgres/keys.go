@@ -57,10 +57,8 @@ func (w *Writer) queueKeys(b *pgx.Batch, keys []es.Hash) *foundKeys {
 		var k keyRecord
 		var age float64
 		_, err := pgx.ForEachRow(rows, []any{&key, &request, &k.streams, &k.position, &age}, func() error {
-			if len(key) != len(es.Hash{}) || len(request) != len(es.Hash{}) {
-				return fmt.Errorf("postgres: the idempotency key %x, or its request %x, is no hash", key, request)
-			}
-			k.request = es.Hash(request)
+			k.request = es.Hash{}
+			copy(k.request[:], request) // what is no hash is no request that anybody makes: a conflict
 			if left := w.o.KeepKeys - time.Duration(age*float64(time.Second)); left > 0 {
 				k.until = began.Add(left)
 				f.records[es.Hash(key)] = k
@@ -86,7 +84,8 @@ WHERE `
 const (
 	// recordWithEvents records keys if the batch's first event is in the log.
 	recordWithEvents = recordKeys + `EXISTS (SELECT FROM events WHERE position = $5 AND batch = $6)`
-	// recordAtHead records keys if the log ends at the batch's head.
+	// recordAtHead records keys if the log ended at the batch's head when the statement began. A rival that commits before it has the lock comes after the batch,
+	// which appends nothing; a rival's use of a key is refused by the primary key, as always.
 	recordAtHead = recordKeys + lockHeld + ` AND NOT EXISTS (SELECT FROM events WHERE position > $5)
   AND ($5 = 0 OR EXISTS (SELECT FROM events WHERE position = $5 AND batch = $6))`
 	// makeRoomForKeys removes records that are too old, with the lock, as they are written with it: two transactions never wait for each other.
@@ -131,10 +130,10 @@ func jsonArray(s []string) string {
 	return string(encoded)
 }
 
-// fromJSONArray returns the strings of a [jsonArray].
+// fromJSONArray returns the strings of a [jsonArray], nil for anything else: whoever expects streams misses them.
 func fromJSONArray(array string) (s []string) {
 	if err := json.Unmarshal([]byte(array), &s); err != nil {
-		panic(err) // jsonArray has made it, or PostgreSQL
+		return nil
 	}
 	return s
 }
@@ -148,17 +147,18 @@ func asBytes(hashes []es.Hash) [][]byte {
 	return b
 }
 
-// learn takes in what was found of a key at a position.
-func (s *states) learn(key es.Hash, f *foundKeys, position int64) {
+// learn takes in what was found of a key at a position, and returns whether it had been used.
+func (s *states) learn(key es.Hash, f *foundKeys, position int64) (used bool) {
 	if record, used := f.records[key]; used {
 		s.use(key, record)
-		return
+		return true
 	}
 	if _, used := s.usedKey(key); used {
-		return // since then, here
+		return false // but since then, here
 	}
 	s.used.Remove(key)
 	s.unused.Add(key, unusedKey{position: position, expired: f.expired[key]})
+	return false
 }
 
 // usedKey returns the record of a key that is known to have been used, as long as it is known to be kept.

@@ -29,7 +29,7 @@ func newMetrics(r prometheus.Registerer, w *Writer) metrics {
 		turns: with.NewCounter(prometheus.CounterOpts{
 			Name: "millrace_writer_turns_total", Help: "Turns that were taken to append, because other processes append too."}),
 		lostRounds: with.NewCounter(prometheus.CounterOpts{
-			Name: "millrace_writer_lost_rounds_total", Help: "Batches of which something had to be decided again, because another process had appended first."}),
+			Name: "millrace_writer_lost_rounds_total", Help: "Batches of which something had to be decided again, because another process had appended first, or a stream was presumed to be new that was not."}),
 		decisions: with.NewCounter(prometheus.CounterOpts{
 			Name: "millrace_writer_decisions_total", Help: "Runs of commands' decisions, those included that were repeated."}),
 		evictions: with.NewCounter(prometheus.CounterOpts{

@@ -3,9 +3,12 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/millrace/millrace/internal/devstack/stacktest"
@@ -122,8 +125,8 @@ func TestAWrongPresumptionCostsARound(t *testing.T) {
 			t.Errorf("%s holds %d units, want %d", id, got, want)
 		}
 	}
-	if n := decisions.Load(); n > 7 {
-		t.Errorf("%d decisions of three commands", n)
+	if n := decisions.Load(); n > 9 {
+		t.Errorf("%d decisions of three commands, want three of each at most", n)
 	}
 	b.readWhole(t)
 }
@@ -166,40 +169,120 @@ func TestAStreamIsBegunOnce(t *testing.T) {
 	b.readWhole(t)
 }
 
-// The answer to a commit is lost: its own streams, which have begun by it, do not speak against it.
+// The answer to a commit is lost: its own streams, which have begun by it, do not speak against it, also if their range has been closed since.
 func TestACommitThatPresumedIsFoundInTheLog(t *testing.T) {
 	t.Parallel()
+	for _, closed := range []bool{false, true} {
+		t.Run(fmt.Sprint("its range is closed ", closed), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, stacktest.WithSettings(migrations.Settings{Currency: "GBP", TimeZone: "Europe/London", RangeSize: 20}))
+			p, tapped := newTap(t, b.env.DatabaseURL)
+			config, err := pgxpool.ParseConfig(tapped)
+			if err != nil {
+				t.Fatal(err)
+			}
+			config.MaxConns = 1 // so that its statements are prepared when the answer is lost
+			pool, err := pgxpool.NewWithConfig(t.Context(), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(pool.Close)
+			w := b.writer(t, pool, func(o *WriterOptions) { o.AppendTimeout = time.Minute })
+			others := make([]string, 30)
+			for i := range others {
+				others[i] = fmt.Sprint("other ", i)
+			}
+			execute(t, w, withKey(putNew(1, "a"), "before", "request"))
+			execute(t, w, putUnits("x", 1))
+			p.swallow.Store(true)
+			calls := submit(t, w, putNew(1, "b"), withKey(putNew(2, "c"), "key", "request"), putUnits("x", 1))
+			<-p.swallowed
+			await(t, "the events to be committed", func() bool {
+				head, err := b.log.Head(t.Context())
+				return err == nil && head == 5
+			})
+			if closed {
+				execute(t, b.writer(t, b.pool), putNew(1, others...))
+				if _, err := b.pool.Exec(t.Context(), `SELECT close_event_ranges()`); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.swallow.Store(false)
+			p.cut()
+			for i, c := range calls {
+				<-c.done
+				if err := c.errs[0]; err != nil && !errors.Is(err, es.ErrOutcomeUnknown) { // which is what who has waited for long is told
+					t.Errorf("command %d, which was committed: %v", i, err)
+				}
+			}
+			await(t, "the writer to take commands again", func() bool { return w.Down() == nil })
+			execute(t, w, putUnits("a", 1))
+			for id, want := range map[string]int{"a": 2, "b": 1, "c": 2, "x": 2} {
+				if got := b.units(t, id); got != want {
+					t.Errorf("%s holds %d units, want %d", id, got, want)
+				}
+			}
+		})
+	}
+}
+
+// A rival's event elsewhere costs the round, and what was presumed stands like any decision.
+func TestAPresumptionOutlivesALostRound(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
-	p, tapped := newTap(t, b.env.DatabaseURL)
-	config, err := pgxpool.ParseConfig(tapped)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.MaxConns = 1 // so that its statements are prepared when the answer is lost
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	w := b.writer(t, pool)
-	execute(t, w, withKey(putNew(1, "a"), "before", "request"))
-	p.swallow.Store(true)
-	calls := submit(t, w, putNew(1, "b"), withKey(putNew(2, "c"), "key", "request"))
-	<-p.swallowed
-	await(t, "the events to be committed", func() bool {
-		head, err := b.log.Head(t.Context())
-		return err == nil && head == 3
-	})
-	p.swallow.Store(false)
-	p.cut()
-	for i, c := range calls {
+	w, rival := b.writer(t, b.pool), b.writer(t, connect(t, b.env.DatabaseURL))
+	execute(t, w, putUnits("a", 1))
+	execute(t, rival, putUnits("elsewhere", 1))
+	var decisions atomic.Int64
+	for _, c := range submit(t, w, counted(putNew(1, "new"), &decisions), counted(putUnits("a", 1), &decisions)) {
 		if <-c.done; c.errs[0] != nil {
-			t.Errorf("command %d, which was committed: %v", i, c.errs[0])
+			t.Error(c.errs[0])
 		}
 	}
-	for id, want := range map[string]int{"a": 1, "b": 1, "c": 2} {
-		if got := b.units(t, id); got != want {
-			t.Errorf("%s holds %d units, want %d", id, got, want)
-		}
+	if n := decisions.Load(); n != 2 {
+		t.Errorf("%d decisions of two commands that nobody touched", n)
+	}
+	if got := b.units(t, "new"); got != 1 {
+		t.Errorf("%d units, want 1", got)
+	}
+}
+
+// What an append costs that presumes must not grow with the log, also when the planner knows it as it was when it was small.
+func TestPresumptionsAreFoundOutByTheIndexOfStreams(t *testing.T) {
+	t.Parallel()
+	for _, known := range []int{0, 60, 400, 3000} {
+		t.Run(fmt.Sprint(known, " events known"), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			if _, err := b.pool.Exec(t.Context(), `ALTER TABLE events_0000000000000000001 SET (autovacuum_enabled = off)`); err != nil {
+				t.Fatal(err)
+			}
+			commands := make([]es.Command, known)
+			for i := range commands {
+				commands[i] = putUnits(fmt.Sprint(i), 1)
+			}
+			if known > 0 {
+				_, errs := b.writer(t, b.pool).ExecuteAll(t.Context(), commands)
+				if err := errors.Join(errs...); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := b.pool.Exec(t.Context(), `ANALYZE events`); err != nil {
+					t.Fatal(err)
+				}
+			}
+			presumed := strings.ReplaceAll(appendPresuming[strings.Index(appendPresuming, "SELECT FROM unnest($13"):strings.LastIndex(appendPresuming, "))")], "$13", "$1")
+			rows, err := b.pool.Query(t.Context(), `EXPLAIN `+presumed, []string{"units-a", "units-b"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text := strings.Join(plan, "\n"); !strings.Contains(text, "Index Scan using events_0000000000000000001_stream_version_idx") ||
+				strings.Contains(text, "events_0000000000000000001_pkey") {
+				t.Errorf("the plan is\n%s", text)
+			}
+		})
 	}
 }

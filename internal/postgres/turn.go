@@ -19,7 +19,8 @@ import (
 // the work of the primary key on position.
 //
 // Who has been alone for a while appends without a turn, in one round trip, and takes the lock in passing, if it is free. If it is not, or the
-// head has moved, the round is lost: the next one is a turn, and in that one the head stands still. So a command is decided twice at most.
+// head has moved, the round is lost: the next one is a turn, and in that one the head stands still. So a command is decided twice at most; once more
+// in a batch in which a stream was presumed to be new that is not, which loses a round of its own.
 
 // appendLock is the advisory lock of turns.
 const appendLock = `hashtext('millrace.append')`
@@ -31,8 +32,8 @@ const crowdedFor = 8
 const lockHeld = `(SELECT pg_try_advisory_xact_lock(` + appendLock + `))`
 
 // errNotOurTurn says that nothing was written: somebody else holds the lock, or has appended in the meantime, or what stands at the writer's head is not
-// what it knows (after a restore, or a failover to a replica that lacked the end), or a stream that was presumed to be new is not. In the next turn it is seen
-// which.
+// what it knows (after a restore, or a failover to a replica that lacked the end), or a stream that was presumed to be new is not. The next turn
+// tells which.
 var errNotOurTurn = errors.New("postgres: another process has or had the turn, or the log is not what it was taken for")
 
 // turn is a transaction that holds the lock, on a connection of its own, with the writer's states brought up to date in it.
@@ -154,7 +155,9 @@ func (w *Writer) caughtUp(events []es.Event, by uuid.UUID, keys []es.Hash, found
 	}
 	w.applyAll(events, by)
 	for _, k := range keys {
-		w.states.learn(k, found, w.head)
+		if w.states.learn(k, found, w.head) {
+			w.repeated = repeatedFor
+		}
 	}
 }
 

@@ -190,7 +190,7 @@ func (w *Writer) enqueue(c *call) error {
 	return nil
 }
 
-// repeatedFor is for how many batches, after one that was refused because a key had been used, keys are looked up beforehand. While clients repeat
+// repeatedFor is for how many batches, after one that was lost and had a key that had been used, keys are looked up beforehand. While clients repeat
 // what they asked another process, a lookup costs less than a lost round.
 const repeatedFor = 64
 
