@@ -348,7 +348,7 @@ func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[es.Hash]keyR
 			if record.request != id.Request {
 				d.verdict.err = &es.IdempotencyConflictError{}
 			}
-			d.verdict.outcome = es.Outcome{Position: record.position, Replayed: true, Streams: fromJSONArray(record.streams)}
+			d.verdict.outcome = es.Outcome{Position: record.position, Replayed: true, Streams: w.fromArrayText(record.streams)}
 			return d, nil
 		}
 		// A key that nobody has looked up is taken for a new one, as nearly all are: if it is not, its record refuses the batch, and in the turn
@@ -386,7 +386,7 @@ func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[es.Hash]keyR
 	}
 	d.verdict.outcome = es.Outcome{Position: b.head + int64(d.to), Events: d.to - d.from}
 	if id != nil { // also where there was nothing to do: a repetition must not find something
-		record := keyRecord{request: id.Request, streams: jsonArray(id.Streams), position: d.verdict.outcome.Position, until: b.began.Add(w.o.KeepKeys)}
+		record := keyRecord{request: id.Request, streams: w.arrayText(id.Streams), position: d.verdict.outcome.Position, until: b.began.Add(w.o.KeepKeys)}
 		usedNow[id.Key] = record
 		b.keys = append(b.keys, keyRow{key: id.Key, record: record, expired: lookedUp.expired})
 	}

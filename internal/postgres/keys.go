@@ -2,13 +2,13 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
@@ -18,7 +18,7 @@ import (
 // keyRecord is what is stored with a used idempotency key.
 type keyRecord struct {
 	request es.Hash
-	// streams is a JSON array. There may be hundreds of thousands of records in memory, and the garbage collector follows each pointer in them.
+	// streams is an array as PostgreSQL writes it. There may be hundreds of thousands of records in memory, and the garbage collector follows each pointer in them.
 	streams  string
 	position int64
 	// until is when the record has to be looked up again: it is kept at least until then. Afterwards the key may be anybody's.
@@ -46,7 +46,7 @@ type foundKeys struct {
 }
 
 // The age of a record is always told by the server's clock, here and where an old one makes room.
-const keysQuery = `SELECT key, request, to_json(streams)::text, position, extract(epoch FROM now() - created_at)::float8 FROM idempotency WHERE key = ANY ($1)`
+const keysQuery = `SELECT key, request, streams::text, position, extract(epoch FROM now() - created_at)::float8 FROM idempotency WHERE key = ANY ($1)`
 
 // queueKeys adds the reading of keys to a batch that is sent next.
 func (w *Writer) queueKeys(b *pgx.Batch, keys []es.Hash) *foundKeys {
@@ -73,11 +73,11 @@ func (w *Writer) queueKeys(b *pgx.Batch, keys []es.Hash) *foundKeys {
 }
 
 // recordKeys records keys as used. It is the server's clock at this moment that counts, not when the transaction began, which may have
-// waited in line: what this process remembers of a key must not outlive the record. Each key's streams come as a JSON array: arrays of arrays
+// waited in line: what this process remembers of a key must not outlive the record. Each key's streams come as the text of an array: arrays of arrays
 // would have to have one length.
 const recordKeys = `
 INSERT INTO idempotency (key, request, streams, position, created_at)
-SELECT key, request, ARRAY(SELECT json_array_elements_text(streams::json)), position, clock_timestamp()
+SELECT key, request, streams::text[], position, clock_timestamp()
 FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::bigint[]) AS used(key, request, streams, position)
 WHERE `
 
@@ -121,18 +121,18 @@ func (w *Writer) queueRecords(q *pgx.Batch, b *batch, recorded *int64) {
 	})
 }
 
-// jsonArray returns the strings as a JSON array, an empty one where there are none.
-func jsonArray(s []string) string {
-	encoded, err := json.Marshal(append([]string{}, s...))
+// arrayText returns the strings as PostgreSQL writes an array. w.mu is held.
+func (w *Writer) arrayText(s []string) string {
+	text, err := w.types.Encode(pgtype.TextArrayOID, pgtype.TextFormatCode, append([]string{}, s...), nil)
 	if err != nil {
 		panic(err) // strings always have an encoding
 	}
-	return string(encoded)
+	return string(text)
 }
 
-// fromJSONArray returns the strings of a [jsonArray], nil for anything else: whoever expects streams misses them.
-func fromJSONArray(array string) (s []string) {
-	if err := json.Unmarshal([]byte(array), &s); err != nil {
+// fromArrayText returns the strings of an [Writer.arrayText], nil for what is none: whoever expects streams misses them. w.mu is held.
+func (w *Writer) fromArrayText(text string) (s []string) {
+	if err := w.types.Scan(pgtype.TextArrayOID, pgtype.TextFormatCode, []byte(text), &s); err != nil {
 		return nil
 	}
 	return s

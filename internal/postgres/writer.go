@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
@@ -69,6 +70,7 @@ type Writer struct {
 	answers   uint64 // how often the database has answered the committer
 	down      error  // why commands are refused at once; nil while all is well
 	stopped   bool
+	types     *pgtype.Map // of PostgreSQL
 
 	readySignal    chan struct{}
 	loadSignal     chan struct{}
@@ -130,6 +132,7 @@ func NewWriter(log *Log, o WriterOptions) *Writer {
 	w := &Writer{
 		log: log, o: o, categories: make(map[string]*es.Category, len(o.Categories)),
 		states: newStates(o.CachedStreams, o.CachedBytes), snapshots: map[string]snapshot{}, head: -1, pageEvents: pageEvents,
+		types:       pgtype.NewMap(),
 		readySignal: make(chan struct{}, 1), loadSignal: make(chan struct{}, 1), snapshotSignal: make(chan struct{}, 1),
 	}
 	w.moved.streams = map[string]struct{}{}
