@@ -51,8 +51,8 @@ func appendCold(ctx context.Context, l *lab) ([]Figure, error) {
 }
 
 // appendKeyed measures the same with an idempotency key for each command, which is recorded. Neither side looks a key up first: it is
-// new, and would be refused by its primary key if it were not. Both find out that the stream is new: the writer in its append, a transaction of its own by reading
-// it, as it would have to before it decides.
+// new, and would be refused by its primary key if it were not. Both find out that the stream is new: the writer in its append, a plain
+// transaction by reading it, as it has to before it decides.
 func appendKeyed(ctx context.Context, l *lab) ([]Figure, error) {
 	s, err := l.appendOn(ctx)
 	if err != nil {
@@ -111,8 +111,8 @@ func (s *appendServer) command(ctx context.Context, stream es.Stream[int]) error
 	return execute(ctx, s.writer, stream, nil)
 }
 
-// execute appends one event to a stream through a writer, deciding on its state; key may be nil. With a key the stream is presumed to be new, as is that of a cart
-// whose id follows from the key: the append finds out.
+// execute appends one event to a stream through a writer, deciding on its state; key may be nil. With a key the stream is presumed to be
+// new, as is that of a cart whose id follows from the key: the append finds out.
 func execute(ctx context.Context, writer *postgres.Writer, stream es.Stream[int], key *es.Idempotency) error {
 	state, streams := es.State[int], []string{stream.Name()}
 	if key != nil {

@@ -100,18 +100,20 @@ SELECT $1 + n, stream, version, type, data::json, metadata::json, occurred_at, $
 FROM unnest($4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::smallint[], $11::bigint[])
   WITH ORDINALITY AS rows(stream, version, type, data, metadata, occurred_at, partition, ordinal, n)
 WHERE ` + lockHeld + ` AND ($1 = 0 OR EXISTS (SELECT FROM events WHERE position = $1 AND batch = $12))`
-	// appendPresuming appends only if none of the streams $13 has begun. It looks where [streamQuery] looks, for their first events, one stream after the
-	// other: the planner, which may know a range as it was when it was small, then sees nothing better than the index of streams. Where something stands behind
-	// the head it inserts nevertheless: the primary key refuses it, and then it is asked whose that is, the batch's own perhaps, of an attempt whose outcome was
-	// not known.
+	// appendPresuming appends only if none of the streams $13 has begun; it looks where [streamQuery] looks. Where something stands behind the head it
+	// inserts nevertheless: the primary key refuses it, and then it is asked whose that is, the batch's own perhaps, of an attempt whose outcome
+	// was not known.
 	appendPresuming = appendStatement + ` AND (EXISTS (SELECT FROM events WHERE position = $1 + 1) OR NOT EXISTS (
   SELECT FROM stream_ranges WHERE stream = ANY ($13::text[])
   UNION ALL
-  SELECT FROM unnest($13::text[]) AS presumed(name) CROSS JOIN LATERAL (
+  ` + begunInOpenRanges + `))`
+	// begunInOpenRanges finds the first events of the streams $13 in ranges that are not closed, one stream after the other: the planner, which may know a
+	// range as it was when it was small, then sees nothing better than the index of streams.
+	begunInOpenRanges = `SELECT FROM unnest($13::text[]) AS presumed(name) CROSS JOIN LATERAL (
     SELECT FROM events
     WHERE position >= (SELECT min(first_position) FROM event_ranges WHERE NOT closed) AND stream = presumed.name AND version = 1
     LIMIT 1
-  ) AS begun))`
+  ) AS begun`
 )
 
 // append writes the batch, its events or, if it has none, its records of keys, in the turn if there is one, and returns nil only when that is

@@ -170,7 +170,7 @@ func (w *Writer) commit(ctx context.Context, calls []*call) error {
 		return ctx.Err()
 	}
 	var before *batch
-	inTurn := false // before was lost
+	inTurn := false // whether it was in a turn that before was lost
 	for {
 		if ctx.Err() != nil {
 			return stopping(es.ErrUnavailable)
@@ -229,8 +229,8 @@ type commandID struct {
 	index int
 }
 
-// since returns what is left of the decisions of a batch, nil for none, now that rivals have moved streams. What it presumed does not stand if it was lost in a
-// turn, or no rival has moved anything: what else could have been the reason?
+// since returns what is left of the decisions of a batch, nil for none, now that rivals have moved streams. What it presumed does not stand
+// if it was lost in a turn, or no rival has moved anything: what else could have been the reason?
 func (m *moved) since(before *batch, inTurn bool) (r redecision) {
 	if before == nil {
 		clear(m.streams)
@@ -289,7 +289,7 @@ func (r *redecision) touch(changed map[string]es.Versioned) {
 }
 
 // decide runs the commands of the calls one after the other, each on what those before it have decided. What was decided before on
-// states that are still those is not decided again; inTurn says that it was lost in a turn.
+// states that are still those is not decided again; inTurn says that before was lost in a turn.
 func (w *Writer) decide(calls []*call, before *batch, inTurn bool) *batch {
 	w.mu.Lock()
 	defer w.mu.Unlock()

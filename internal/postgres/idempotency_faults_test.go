@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/millrace/millrace/internal/devstack/stacktest"
 	"github.com/millrace/millrace/internal/es"
 )
@@ -133,17 +131,7 @@ func TestARecordWhoseAnswerWasLostIsFound(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			p, tapped := newTap(t, b.env.DatabaseURL)
-			config, err := pgxpool.ParseConfig(tapped)
-			if err != nil {
-				t.Fatal(err)
-			}
-			config.MaxConns = 1 // so that its statements are prepared when answers are lost
-			pool, err := pgxpool.NewWithConfig(t.Context(), config)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(pool.Close)
-			w, rival := b.writer(t, pool), b.writer(t, b.pool)
+			w, rival := b.writer(t, connectUpTo(t, tapped, 1)), b.writer(t, b.pool)
 			execute(t, w, putUnits("a", 2))
 			if turns {
 				execute(t, rival, putUnits("b", 1))

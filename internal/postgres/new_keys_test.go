@@ -13,22 +13,17 @@ func TestANewKeyIsNotLookedUp(t *testing.T) {
 	for range 2 * crowdedFor { // it knows the rival's events, and takes no turns any more
 		execute(t, w, putUnits("a", 1))
 	}
-	readings := func() uint64 {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return w.loads
-	}
-	before := readings()
+	before := readings(w)
 	execute(t, w, withKey(takeUnits(1, "a"), "new", "request"))
-	if n := readings() - before; n != 0 {
+	if n := readings(w) - before; n != 0 {
 		t.Errorf("a new key cost %d readings, want none", n)
 	}
 	again := execute(t, w, withKey(takeUnits(1, "a"), "used", "request"))
 	if !again.Replayed || again.Position != want.Position {
 		t.Errorf("the repetition of what the rival did at %d ended with %+v", want.Position, again)
 	}
-	before = readings()
-	if execute(t, w, withKey(takeUnits(1, "a"), "newer", "request")); readings() == before {
+	before = readings(w)
+	if execute(t, w, withKey(takeUnits(1, "a"), "newer", "request")); readings(w) == before {
 		t.Error("a key was not looked up though one has just been repeated")
 	}
 	if n := b.units(t, "a"); n != 10+2*crowdedFor-2 {

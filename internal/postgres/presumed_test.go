@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/millrace/millrace/internal/devstack/stacktest"
 	"github.com/millrace/millrace/internal/es"
@@ -51,14 +50,9 @@ func TestAStreamIsPresumedToBeNew(t *testing.T) {
 	execute(t, old, putUnits("open", 7))
 	w := b.writer(t, b.pool)
 	execute(t, w, putUnits("its own", 7))
-	readings := func() uint64 {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return w.loads
-	}
-	before := readings()
+	before := readings(w)
 	execute(t, w, putNew(1, "new", "newer"))
-	if n := readings() - before; n != 0 {
+	if n := readings(w) - before; n != 0 {
 		t.Errorf("new streams cost %d readings, want none", n)
 	}
 	for _, id := range []string{"closed", "open", "its own"} {
@@ -69,11 +63,7 @@ func TestAStreamIsPresumedToBeNew(t *testing.T) {
 			t.Errorf("a new stream and one that has begun, %s: %v", id, err)
 		}
 	}
-	for id, want := range map[string]int{"closed": 7, "open": 7, "its own": 7, "new": 1, "newer": 1, "of nobody": 0} {
-		if got := b.units(t, id); got != want {
-			t.Errorf("%s holds %d units, want %d", id, got, want)
-		}
-	}
+	b.holds(t, map[string]int{"closed": 7, "open": 7, "its own": 7, "new": 1, "newer": 1, "of nobody": 0})
 }
 
 // A refusal has no append that could find out: it is given on what has been read.
@@ -120,11 +110,7 @@ func TestAWrongPresumptionCostsARound(t *testing.T) {
 			t.Errorf("command %d: %v", i, err)
 		}
 	}
-	for id, want := range map[string]int{"new": 3, "begun": 7, "keyed": 3, "a": 2*crowdedFor + 1} {
-		if got := b.units(t, id); got != want {
-			t.Errorf("%s holds %d units, want %d", id, got, want)
-		}
-	}
+	b.holds(t, map[string]int{"new": 3, "begun": 7, "keyed": 3, "a": 2*crowdedFor + 1})
 	if n := decisions.Load(); n > 9 {
 		t.Errorf("%d decisions of three commands, want three of each at most", n)
 	}
@@ -177,17 +163,7 @@ func TestACommitThatPresumedIsFoundInTheLog(t *testing.T) {
 			t.Parallel()
 			b := setup(t, stacktest.WithSettings(migrations.Settings{Currency: "GBP", TimeZone: "Europe/London", RangeSize: 20}))
 			p, tapped := newTap(t, b.env.DatabaseURL)
-			config, err := pgxpool.ParseConfig(tapped)
-			if err != nil {
-				t.Fatal(err)
-			}
-			config.MaxConns = 1 // so that its statements are prepared when the answer is lost
-			pool, err := pgxpool.NewWithConfig(t.Context(), config)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(pool.Close)
-			w := b.writer(t, pool, func(o *WriterOptions) { o.AppendTimeout = time.Minute })
+			w := b.writer(t, connectUpTo(t, tapped, 1), func(o *WriterOptions) { o.AppendTimeout = time.Minute })
 			others := make([]string, 30)
 			for i := range others {
 				others[i] = fmt.Sprint("other ", i)
@@ -217,11 +193,7 @@ func TestACommitThatPresumedIsFoundInTheLog(t *testing.T) {
 			}
 			await(t, "the writer to take commands again", func() bool { return w.Down() == nil })
 			execute(t, w, putUnits("a", 1))
-			for id, want := range map[string]int{"a": 2, "b": 1, "c": 2, "x": 2} {
-				if got := b.units(t, id); got != want {
-					t.Errorf("%s holds %d units, want %d", id, got, want)
-				}
-			}
+			b.holds(t, map[string]int{"a": 2, "b": 1, "c": 2, "x": 2})
 		})
 	}
 }
@@ -242,9 +214,7 @@ func TestAPresumptionOutlivesALostRound(t *testing.T) {
 	if n := decisions.Load(); n != 2 {
 		t.Errorf("%d decisions of two commands that nobody touched", n)
 	}
-	if got := b.units(t, "new"); got != 1 {
-		t.Errorf("%d units, want 1", got)
-	}
+	b.holds(t, map[string]int{"new": 1})
 }
 
 // What an append costs that presumes must not grow with the log, also when the planner knows it as it was when it was small.
@@ -270,8 +240,7 @@ func TestPresumptionsAreFoundOutByTheIndexOfStreams(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			presumed := strings.ReplaceAll(appendPresuming[strings.Index(appendPresuming, "SELECT FROM unnest($13"):strings.LastIndex(appendPresuming, "))")], "$13", "$1")
-			rows, err := b.pool.Query(t.Context(), `EXPLAIN `+presumed, []string{"units-a", "units-b"})
+			rows, err := b.pool.Query(t.Context(), `EXPLAIN `+strings.ReplaceAll(begunInOpenRanges, "$13", "$1"), []string{"units-a", "units-b"})
 			if err != nil {
 				t.Fatal(err)
 			}

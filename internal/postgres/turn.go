@@ -31,9 +31,9 @@ const crowdedFor = 8
 // lockHeld is true in a transaction that holds the lock or can take it in passing.
 const lockHeld = `(SELECT pg_try_advisory_xact_lock(` + appendLock + `))`
 
-// errNotOurTurn says that nothing was written: somebody else holds the lock, or has appended in the meantime, or what stands at the writer's head is not
-// what it knows (after a restore, or a failover to a replica that lacked the end), or a stream that was presumed to be new is not. The next turn
-// tells which.
+// errNotOurTurn says that nothing was written: somebody else holds the lock, or has appended in the meantime, or what stands at the writer's
+// head is not what it knows (after a restore, or a failover to a replica that lacked the end), or a stream that was presumed to be new is
+// not. The next turn tells which.
 var errNotOurTurn = errors.New("postgres: another process has or had the turn, or the log is not what it was taken for")
 
 // turn is a transaction that holds the lock, on a connection of its own, with the writer's states brought up to date in it.

@@ -98,11 +98,20 @@ func setup(t *testing.T, opts ...stacktest.Option) *bundle {
 
 func connect(t *testing.T, url string) *pgxpool.Pool {
 	t.Helper()
+	return connectUpTo(t, url, 0)
+}
+
+// connectUpTo bounds the connections; 0 is the pool's own bound. One connection has its statements prepared when answers begin to be lost.
+func connectUpTo(t *testing.T, url string, connections int32) *pgxpool.Pool {
+	t.Helper()
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	maps.Copy(config.ConnConfig.RuntimeParams, SessionSettings)
+	if connections > 0 {
+		config.MaxConns = connections
+	}
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
@@ -180,6 +189,23 @@ func (b *bundle) units(t *testing.T, id string) int {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// holds compares what streams hold.
+func (b *bundle) holds(t *testing.T, want map[string]int) {
+	t.Helper()
+	for id, n := range want {
+		if got := b.units(t, id); got != n {
+			t.Errorf("%s holds %d units, want %d", id, got, n)
+		}
+	}
+}
+
+// readings returns how often the writer's loader has read.
+func readings(w *Writer) uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.loads
 }
 
 func TestManyCallersWriteOneGaplessLog(t *testing.T) {
@@ -329,11 +355,7 @@ func TestStreamsAreFoundAcrossRanges(t *testing.T) {
 	if err := b.pool.QueryRow(t.Context(), `SELECT count(*) FROM event_ranges WHERE closed`).Scan(&closed); err != nil || closed < 5 {
 		t.Fatalf("%d ranges are closed (%v), want at least 5", closed, err)
 	}
-	for id, want := range total {
-		if got := b.units(t, id); got != want {
-			t.Errorf("stream %s holds %d units, want %d", id, got, want)
-		}
-	}
+	b.holds(t, total)
 	b.readWhole(t)
 }
 
