@@ -5,7 +5,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -29,10 +28,9 @@ const endSilent = `SELECT count(pg_terminate_backend(b.pid)) FROM unnest(pg_bloc
 	WHERE b.wait_event_type = 'Client' AND b.wait_event IN ('ClientRead', 'ClientWrite') AND b.state_change < now() - $2::interval
 	AND NOT ($3 AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = b.pid AND l.locktype = 'advisory'))`
 
-// Watch sees to it, until the returned function is called, that what is waited for on conn is not held up.
-func (f Fence) Watch(ctx context.Context, conn *pgx.Conn) (stop func()) {
+// Watch sees to it, until the returned function is called, that what the backend pid waits for is not held up.
+func (f Fence) Watch(ctx context.Context, pid uint32) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	pid := conn.PgConn().PID()
 	done := make(chan struct{})
 	timer := time.AfterFunc(f.Blocked, func() {
 		defer close(done)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -59,6 +60,9 @@ func (r *eventRows) addAgain(w *Writer, b *batch, old *eventRows, from, to int) 
 func (r *eventRows) append(w *Writer, b *batch, stream string, version int64, typ, data, metadata string, occurredAt time.Time, fact any) {
 	p := es.PartitionOf(stream, w.log.info.Partitions)
 	ordinal, seen := b.ordinals[p]
+	if !seen && b.on != nil {
+		ordinal, seen = b.on.ordinals[p]
+	}
 	if !seen {
 		ordinal = w.ordinals[p]
 	}
@@ -100,54 +104,67 @@ SELECT $1 + n, stream, version, type, data::json, metadata::json, occurred_at, $
 FROM unnest($4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::smallint[], $11::bigint[])
   WITH ORDINALITY AS rows(stream, version, type, data, metadata, occurred_at, partition, ordinal, n)
 WHERE ` + lockHeld + ` AND ($1 = 0 OR EXISTS (SELECT FROM events WHERE position = $1 AND batch = $12))`
-	// appendPresuming appends only if none of the streams $13 has begun; it looks where [streamQuery] looks. Where something stands behind the head it
-	// inserts nevertheless: the primary key refuses it, and then it is asked whose that is, the batch's own perhaps, of an attempt whose outcome
+	// appendPresuming appends only if none of the streams $13 and $14 has begun. It looks where [streamQuery] looks, but in the range of its last row for
+	// $14 alone: to $13 it appends the first events itself, which the range's own index refuses where there are any. Where something stands behind
+	// the head it inserts nevertheless: an index refuses it, and then it is asked whose that is, the batch's own perhaps, of an attempt whose outcome
 	// was not known.
 	appendPresuming = appendStatement + ` AND (EXISTS (SELECT FROM events WHERE position = $1 + 1) OR NOT EXISTS (
-  SELECT FROM stream_ranges WHERE stream = ANY ($13::text[])
+  SELECT FROM stream_ranges WHERE stream = ANY ($13::text[] || $14::text[])
   UNION ALL
   ` + begunInOpenRanges + `))`
-	// begunInOpenRanges finds the first events of the streams $13 in ranges that are not closed, one stream after the other: the planner, which may know a
+	// begunInOpenRanges finds the first events of those streams in ranges that are not closed, one stream after the other: the planner, which may know a
 	// range as it was when it was small, then sees nothing better than the index of streams.
-	begunInOpenRanges = `SELECT FROM unnest($13::text[]) AS presumed(name) CROSS JOIN LATERAL (
+	begunInOpenRanges = `SELECT FROM event_ranges AS r
+  CROSS JOIN unnest(CASE WHEN r.last_position < $1 + cardinality($4) THEN $13::text[] || $14::text[] ELSE $14 END) AS presumed(name)
+  CROSS JOIN LATERAL (
     SELECT FROM events
-    WHERE position >= (SELECT min(first_position) FROM event_ranges WHERE NOT closed) AND stream = presumed.name AND version = 1
+    WHERE position >= r.first_position AND stream = presumed.name AND version = 1
     LIMIT 1
-  ) AS begun`
+  ) AS begun
+  WHERE NOT r.closed`
 )
 
 // append writes the batch, its events or, if it has none, its records of keys, in the turn if there is one, and returns nil only when that is
 // committed. It returns errHeadMoved when it was not, and has to be decided again in a turn, and an error wrapping errRefusedRows when the
 // rows themselves are the trouble. While the outcome is unknown it sends the same rows again, waiting in line for each attempt.
-func (w *Writer) append(ctx context.Context, b *batch, t *turn) error {
+//
+// Where the next batch was decided meanwhile it is returned too, whatever became of this one.
+func (w *Writer) append(ctx context.Context, f *flight, t *turn) (next *flight, err error) {
 	began := time.Now()
 	defer w.watchSilence()()
+	b := f.batch
 	for attempt := 0; ; attempt++ {
-		err := w.tryAppend(ctx, b, t, attempt > 0, w.attemptTimeout(attempt))
-		t = nil
+		switch {
+		case attempt > 0:
+			err = w.appendInLine(ctx, b, w.attemptTimeout(attempt))
+		case t != nil:
+			err = w.appendInTurn(ctx, b, t, w.attemptTimeout(attempt))
+		default:
+			next, err = w.firstAttempt(ctx, f)
+		}
 		var pgErr *pgconn.PgError
 		switch {
 		case err == nil:
 			w.setDown(nil)
-			return nil
+			return next, nil
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return next, ctx.Err()
 		case errors.Is(err, errNotOurTurn):
 			w.setDown(nil)
-			return errHeadMoved
+			return next, errHeadMoved
 		case errors.As(err, &pgErr) && pgErr.ConstraintName == "idempotency_pkey":
 			// Somebody has used one of the keys, or an earlier attempt has recorded them, without events: in the turn they are looked up.
 			w.setDown(nil)
-			return errHeadMoved
+			return next, errHeadMoved
 		case errors.As(err, &pgErr) && pgErr.Code == uniqueViolation:
 			mine, err := w.catchUp(ctx, b.id, attempt)
 			if mine {
 				w.setDown(nil)
-				return nil
+				return next, nil
 			}
 			if err == nil {
 				w.setDown(nil)
-				return errHeadMoved
+				return next, errHeadMoved
 			}
 			// What stands at head + 1 could not be read: the outcome is not known.
 		case errors.As(err, &pgErr) && pgErr.Code == checkViolation && pgErr.ConstraintName == "":
@@ -156,12 +173,12 @@ func (w *Writer) append(ctx context.Context, b *batch, t *turn) error {
 			}
 		case errors.As(err, &pgErr) && rowsAtFault(pgErr.Code):
 			w.setDown(nil)
-			return fmt.Errorf("%w: %w", errRefusedRows, err)
+			return next, fmt.Errorf("%w: %w", errRefusedRows, err)
 		}
 		w.o.Log.Warn("the outcome of an append is not known; asking again", "head", b.head, "attempt", attempt, "error", err)
-		w.troubled(b, time.Since(began), fmt.Errorf("%w: %w", es.ErrUnavailable, es.ErrOutcomeUnknown))
+		w.troubled(time.Since(began), fmt.Errorf("%w: %w", es.ErrUnavailable, es.ErrOutcomeUnknown), f, next)
 		if err := pause(ctx, attempt); err != nil {
-			return err
+			return next, err
 		}
 	}
 }
@@ -177,15 +194,19 @@ const (
 var errSilent = errors.New("the database does not answer")
 
 // troubled is called while the database does not answer: after a while newcomers are refused, and then the
-// calls of the batch get err. The writer itself goes on asking.
-func (w *Writer) troubled(b *batch, since time.Duration, err error) {
+// calls of the flights, if there are any, get err. The writer itself goes on asking.
+func (w *Writer) troubled(since time.Duration, err error, flights ...*flight) {
 	if since >= refuseAfter {
 		w.setDown(errSilent)
 	}
 	if since >= answerAfter {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		b.answer(err)
+		for _, f := range flights {
+			if f != nil {
+				f.batch.answer(err)
+			}
+		}
 	}
 }
 
@@ -249,56 +270,83 @@ func pause(ctx context.Context, attempt int) error {
 	}
 }
 
-// tryAppend sends the batch once: in the turn, waiting in line, or, with neither, only if nobody has a turn now.
-func (w *Writer) tryAppend(ctx context.Context, b *batch, t *turn, wait bool, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	r := &b.rows
-	q := &pgx.Batch{}
-	inserted, recorded := int64(0), int64(0)
-	if wait && t == nil {
-		q.Queue(`SELECT pg_advisory_xact_lock(` + appendLock + `)`)
-	}
-	if len(r.stream) > 0 {
-		statement := appendStatement
-		args := []any{
+// statements are those that write the batch.
+func (w *Writer) statements(b *batch) (all []statement) {
+	if r := &b.rows; len(r.stream) > 0 {
+		s := statement{sql: appendStatement, writes: true, args: []any{
 			b.head, r.recordedAt, b.id, r.stream, r.version, r.typ, r.data, r.metadata, r.occurredAt, r.partition, r.ordinal, b.headBatch,
-		}
+		}}
 		if len(b.presumed) > 0 {
-			statement, args = appendPresuming, append(args, b.presumed)
+			begins, elsewhere := b.presumptions()
+			s.sql, s.args = appendPresuming, append(s.args, begins, elsewhere)
 		}
-		q.Queue(statement, args...).Exec(func(ct pgconn.CommandTag) error {
-			inserted = ct.RowsAffected()
-			return nil
-		})
+		all = append(all, s)
 	}
-	w.queueRecords(q, b, &recorded)
-	if err := w.send(ctx, q, t); err != nil {
-		return err
-	}
-	if inserted+recorded == 0 {
-		return errNotOurTurn
-	}
-	return nil
+	return append(all, w.recordStatements(b)...)
 }
 
-// send runs the statements in the turn, or in a transaction of their own.
-func (w *Writer) send(ctx context.Context, q *pgx.Batch, t *turn) error {
-	if t != nil {
-		return t.send(ctx, q)
+// presumptions returns the streams that decisions take for empty: those that the batch begins, and the others.
+func (b *batch) presumptions() (begins, elsewhere []string) {
+	begins, elsewhere = make([]string, 0, len(b.presumed)), []string{}
+	for _, s := range b.presumed {
+		if _, ok := b.changed[s]; ok {
+			begins = append(begins, s)
+		} else {
+			elsewhere = append(elsewhere, s)
+		}
 	}
+	return begins, elsewhere
+}
+
+// appendInTurn sends the batch in the turn, which ends with it.
+func (w *Writer) appendInTurn(ctx context.Context, b *batch, t *turn, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	q, written := w.queue(b)
+	return didWrite(t.send(ctx, q), *written)
+}
+
+// appendInLine sends the batch once, waiting in line.
+func (w *Writer) appendInLine(ctx context.Context, b *batch, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	conn, err := w.log.pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
-	defer w.fence(ctx, conn.Conn())()
-	return conn.SendBatch(ctx, q).Close()
+	defer w.fence(ctx, conn.Conn().PgConn().PID())()
+	q, written := w.queue(b)
+	q.QueuedQueries = slices.Insert(q.QueuedQueries, 0, &pgx.QueuedQuery{SQL: `SELECT pg_advisory_xact_lock(` + appendLock + `)`})
+	return didWrite(conn.SendBatch(ctx, q).Close(), *written)
+}
+
+// queue queues the statements that write the batch; written is what they have written once they were sent.
+func (w *Writer) queue(b *batch) (q *pgx.Batch, written *int64) {
+	q, written = &pgx.Batch{}, new(int64)
+	for _, s := range w.statements(b) {
+		q.Queue(s.sql, s.args...).Exec(func(ct pgconn.CommandTag) error {
+			if s.writes {
+				*written += ct.RowsAffected()
+			}
+			return nil
+		})
+	}
+	return q, written
+}
+
+// didWrite returns an error where an append that nothing spoke against has written nothing.
+func didWrite(err error, written int64) error {
+	if err == nil && written == 0 {
+		return errNotOurTurn
+	}
+	return err
 }
 
 // confirm returns nil when the log still ends at the head of the batch, which has nothing to write, errHeadMoved when it does not. It asks
 // until the database answers. With a turn, that it could be ended says that nobody else has appended in it.
-func (w *Writer) confirm(ctx context.Context, b *batch, t *turn) error {
+func (w *Writer) confirm(ctx context.Context, f *flight, t *turn) error {
+	b := f.batch
 	if t != nil {
 		attemptCtx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
 		defer cancel()
@@ -315,7 +363,7 @@ func (w *Writer) confirm(ctx context.Context, b *batch, t *turn) error {
 		cancel()
 		moved := err == nil && (now != b.head || batch != b.headBatch)
 		if moved {
-			err = w.follow(ctx, attempt)
+			_, err = w.catchUp(ctx, uuid.Nil, attempt)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -327,28 +375,11 @@ func (w *Writer) confirm(ctx context.Context, b *batch, t *turn) error {
 			}
 			return nil
 		}
-		w.troubled(b, time.Since(began), es.ErrUnavailable)
+		w.troubled(time.Since(began), es.ErrUnavailable, f)
 		if err := pause(ctx, attempt); err != nil {
 			return err
 		}
 	}
-}
-
-// follow catches up, or starts anew where the log does not hold the event that the writer knows at its head.
-func (w *Writer) follow(ctx context.Context, attempt int) error {
-	attemptCtx, cancel := context.WithTimeout(ctx, w.attemptTimeout(attempt))
-	defer cancel()
-	same := w.head == 0
-	if !same {
-		if err := w.log.pool.QueryRow(attemptCtx, sameLogQuery, w.head, w.headBatch).Scan(&same); err != nil {
-			return fmt.Errorf("postgres: looking for the head %d: %w", w.head, err)
-		}
-	}
-	if !same {
-		return w.restart(ctx, attempt)
-	}
-	_, err := w.catchUp(ctx, uuid.Nil, attempt)
-	return err
 }
 
 const (
@@ -363,19 +394,36 @@ const (
 	catchUpEvents = 10_000
 )
 
-// catchUp reads the events behind the writer's head and brings the cached states up to date. mine reports
-// whether the event at head + 1 is of the given batch, in which case nothing is changed.
+// catchUp reads the events behind the writer's head and brings the cached states up to date, or starts anew where the log does not hold the event
+// that the writer knows at its head. mine reports whether the event at head + 1 is of the given batch, in which case nothing is changed.
 func (w *Writer) catchUp(ctx context.Context, id uuid.UUID, attempt int) (mine bool, err error) {
 	n, mine, err := w.catchUpPage(ctx, id, attempt)
 	switch {
 	case mine || err != nil:
 		return mine, err
 	case n == 0:
-		return false, w.restart(ctx, attempt)
+		return false, w.restartUnlessSame(ctx, attempt)
 	case n < catchUpEvents:
 		return false, nil
 	}
 	return false, w.catchUpRest(ctx, attempt)
+}
+
+// restartUnlessSame starts anew where the log does not hold the event that the writer knows at its head.
+func (w *Writer) restartUnlessSame(ctx context.Context, attempt int) error {
+	if w.head == 0 {
+		return nil
+	}
+	attemptCtx, cancel := context.WithTimeout(ctx, w.attemptTimeout(attempt))
+	defer cancel()
+	var same bool
+	if err := w.log.pool.QueryRow(attemptCtx, sameLogQuery, w.head, w.headBatch).Scan(&same); err != nil {
+		return fmt.Errorf("postgres: looking for the head %d: %w", w.head, err)
+	}
+	if same {
+		return nil
+	}
+	return w.restart(ctx, attempt)
 }
 
 // catchUpRest goes on until little is left.

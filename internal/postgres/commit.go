@@ -17,14 +17,23 @@ import (
 // errHeadMoved says that nothing of a batch was written, nearly always because another process has appended since this one last looked.
 var errHeadMoved = errors.New("postgres: the head of the log has moved")
 
+// flight is a batch on its way into the log, from the calls that it is made of to the answer.
+type flight struct {
+	calls []*call
+	batch *batch   // nil until it has been decided
+	first *attempt // the first one to append it; nil while there was none
+}
+
 // batch is what one append will write, and what its calls will be told once it is written.
 type batch struct {
 	id        uuid.UUID
+	on        *batch    // while it is decided: the one before it, which is not in the log yet; nil if that is
 	began     time.Time // when it began to be decided; nothing of it was sent before
 	head      int64     // expected
 	headBatch uuid.UUID // and whose event stands there
 	rows      eventRows
 	keys      []keyRow
+	used      map[es.Hash]keyRecord // keys, as of its end
 	changed   map[string]changed
 	ordinals  map[int]int64
 	decided   []decision
@@ -75,22 +84,26 @@ func (w *Writer) commitLoop(ctx context.Context) error {
 	if err := w.start(ctx); err != nil {
 		return err
 	}
+	defer w.pipeline.close()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-w.readySignal:
 		}
+		var f *flight
 		for answered := 0; ; {
-			if w.crowded <= 0 { // who waits in line has time to gather
-				w.gather(answered)
+			if f == nil {
+				if w.crowded <= 0 { // who waits in line has time to gather
+					w.gather(answered)
+				}
+				f = &flight{calls: w.take()}
 			}
-			calls := w.take()
-			answered = len(calls)
-			if len(calls) == 0 {
+			if answered = len(f.calls); answered == 0 {
 				break
 			}
-			if err := w.commit(ctx, calls); err != nil {
+			var err error
+			if f, err = w.commit(ctx, f); err != nil {
 				return err
 			}
 		}
@@ -126,7 +139,7 @@ func (w *Writer) gather(answered int) {
 func (w *Writer) take() (calls []*call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	defer func() { w.inHand = calls }()
+	defer func() { w.inHand = append(w.inHand, calls...) }()
 	for i, c := range w.ready {
 		if !c.alone {
 			continue
@@ -162,56 +175,151 @@ func (w *Writer) join(calls []*call) []*call {
 	return calls
 }
 
-// commit decides the calls and appends until each has a verdict, waits for a reading, or has failed. A round is lost once at most while
-// everything answers: the next one is a turn, which only a wrong presumption can lose. The only errors are those that end the writer.
-func (w *Writer) commit(ctx context.Context, calls []*call) error {
-	stopping := func(doubt error) error {
-		w.failAll(calls, fmt.Errorf("%w: the process is stopping", doubt))
-		return ctx.Err()
+// commit decides the calls, unless that has been done, and appends until each has a verdict, waits for a reading, or has failed. It returns the
+// next batch if that was decided meanwhile, and probably sent. A round is lost once at most while everything answers: the next one is a turn, which only
+// a wrong presumption can lose. The only errors are those that end the writer.
+func (w *Writer) commit(ctx context.Context, f *flight) (next *flight, err error) {
+	stopping := func(doubt error) (*flight, error) {
+		w.failAll(f.calls, fmt.Errorf("%w: the process is stopping", doubt))
+		return nil, ctx.Err()
 	}
 	var before *batch
 	inTurn := false // whether it was in a turn that before was lost
 	for {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && f.first == nil {
 			return stopping(es.ErrUnavailable)
 		}
 		var t *turn
-		if w.crowded > 0 {
-			var err error
-			if t, err = w.takeTurn(ctx, calls); err != nil {
-				return stopping(es.ErrUnavailable)
+		if f.batch == nil {
+			if w.crowded > 0 {
+				if t, err = w.takeTurn(ctx, f.calls); err != nil {
+					return stopping(es.ErrUnavailable)
+				}
+				f.calls = w.join(f.calls)
 			}
-			calls = w.join(calls)
+			f.batch = w.newBatch(nil)
+			w.decide(f.batch, f.calls, before, inTurn)
 		}
-		b := w.decide(calls, before, inTurn)
-		var err error
+		b := f.batch
 		switch {
-		case len(b.rows.stream) > 0 || len(b.keys) > 0:
-			err = w.append(ctx, b, t)
+		case b.writes():
+			next, err = w.append(ctx, f, t)
 		case len(b.verdicts) > 0 || t != nil:
-			err = w.confirm(ctx, b, t)
+			err = w.confirm(ctx, f, t)
+		}
+		if err == nil {
+			w.settle(b, next)
+			return next, nil
+		}
+		if next != nil {
+			w.callBack(ctx, next, err)
+			next = nil
 		}
 		switch {
-		case err == nil:
-			w.settle(b)
-			return nil
 		case errors.Is(err, errHeadMoved):
 			// What it touches is decided again, on the states as they are then.
 			before, inTurn, w.crowded = b, t != nil, crowdedFor
+			f.batch, f.first = nil, nil
 			w.metrics.lostRounds.Inc()
-		case errors.Is(err, errRefusedRows) && len(calls) > 1:
+		case errors.Is(err, errRefusedRows) && len(f.calls) > 1:
 			// One of them cannot be stored: each goes alone, so that only that one hears of it.
-			w.requeueAlone(calls)
-			return nil
+			for _, c := range f.calls {
+				c.alone = true
+			}
+			w.putBack(f.calls)
+			return nil, nil
 		case errors.Is(err, errRefusedRows):
-			w.failAll(calls, err)
-			return nil
+			w.failAll(f.calls, err)
+			return nil, nil
 		case ctx.Err() != nil:
 			return stopping(fmt.Errorf("%w: %w", es.ErrUnavailable, es.ErrOutcomeUnknown))
 		default:
-			return err
+			return nil, err
 		}
 	}
+}
+
+// callBack has the calls of a batch decided anew that was decided on one which is not in the log, so that it is not there either, and will not
+// be; err says why. Where that is not known, since the process is stopping, it fails them.
+func (w *Writer) callBack(ctx context.Context, f *flight, err error) {
+	if f.first != nil {
+		w.await(ctx, f.first)
+	}
+	if !errors.Is(err, errHeadMoved) && !errors.Is(err, errRefusedRows) {
+		w.failAll(f.calls, fmt.Errorf("%w: %w: the process is stopping", es.ErrUnavailable, es.ErrOutcomeUnknown))
+		return
+	}
+	w.putBack(f.calls)
+}
+
+// sendOff begins the first attempt to append the batch without a turn.
+func (w *Writer) sendOff(ctx context.Context, f *flight) {
+	f.first = w.pipeline.send(ctx, w.statements(f.batch), w.attemptTimeout(0))
+}
+
+// await waits until the attempt has been answered, or ctx ends it.
+func (w *Writer) await(ctx context.Context, a *attempt) {
+	select {
+	case <-a.answered:
+	case <-ctx.Done():
+		w.pipeline.close()
+		<-a.answered
+	}
+}
+
+// firstAttempt makes the first attempt to append the batch, unless that is under way, and returns what came of it, and the next batch if that was
+// decided meanwhile.
+func (w *Writer) firstAttempt(ctx context.Context, f *flight) (next *flight, err error) {
+	if f.first == nil {
+		w.sendOff(ctx, f)
+	}
+	defer w.fence(ctx, w.pipeline.pid())()
+	if len(f.batch.rows.stream) > 0 && !f.calls[0].alone {
+		next = w.lookAhead(ctx, f)
+	}
+	w.await(ctx, f.first)
+	return next, didWrite(f.first.err, f.first.written)
+}
+
+// lookAhead waits until the attempt to append the batch has ended. Meanwhile it decides the next batch on what this one will have changed, if
+// enough calls come for it, and sends it after it: PostgreSQL has work while answers are on their way. The next batch names the event that it
+// follows, as any, so that it is appended behind this one or not at all.
+func (w *Writer) lookAhead(ctx context.Context, f *flight) (next *flight) {
+	for {
+		select {
+		case <-f.first.answered:
+			return nil
+		case <-ctx.Done():
+			return nil
+		case <-w.readySignal:
+		}
+		w.gather(len(f.calls))
+		calls := w.takeAhead(max(1, len(f.calls)/aheadPart))
+		if calls == nil {
+			continue
+		}
+		next = &flight{calls: calls, batch: w.newBatch(f.batch)}
+		w.decide(next.batch, calls, nil, false)
+		if len(next.batch.rows.stream) > 0 {
+			w.sendOff(ctx, next)
+		}
+		return next
+	}
+}
+
+// aheadPart is how many times smaller than the batch on its way the next one may be: many small ones cost more than a few large ones.
+const aheadPart = 2
+
+// takeAhead is take for a batch that is decided while another one is on its way; it returns nil if fewer are ready than least, or one has to go alone.
+func (w *Writer) takeAhead(least int) (calls []*call) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.ready) < least || slices.ContainsFunc(w.ready, func(c *call) bool { return c.alone }) {
+		return nil
+	}
+	calls, w.ready = w.ready, nil
+	w.inHand = append(w.inHand, calls...)
+	return calls
 }
 
 // redecision says which decisions of an earlier attempt at a batch still stand.
@@ -288,19 +396,38 @@ func (r *redecision) touch(changed map[string]es.Versioned) {
 	}
 }
 
-// decide runs the commands of the calls one after the other, each on what those before it have decided. What was decided before on
+// newBatch returns an empty batch. If on is not nil, it is that one, which has events and is on its way into the log, that it will be decided on.
+func (w *Writer) newBatch(on *batch) *batch {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b := &batch{
+		id: uuid.New(), began: time.Now(), on: on, head: w.head, headBatch: w.headBatch,
+		used: map[es.Hash]keyRecord{}, changed: map[string]changed{}, ordinals: map[int]int64{},
+	}
+	recordedAt := w.recordedAt
+	if on != nil {
+		b.head, b.headBatch, recordedAt = on.head+int64(len(on.rows.stream)), on.id, on.rows.recordedAt
+	}
+	b.rows.recordedAt = w.now()
+	if b.rows.recordedAt.Before(recordedAt) {
+		b.rows.recordedAt = recordedAt // it never decreases, whatever the clocks do
+	}
+	return b
+}
+
+// now returns the time as the log keeps it.
+func (w *Writer) now() time.Time { return w.o.Now().UTC().Truncate(time.Microsecond) }
+
+// writes reports whether the batch has something to write.
+func (b *batch) writes() bool { return len(b.rows.stream) > 0 || len(b.keys) > 0 }
+
+// decide adds the commands of the calls to the batch, running one after the other, each on what those before it have decided. What was decided before on
 // states that are still those is not decided again; inTurn says that before was lost in a turn.
-func (w *Writer) decide(calls []*call, before *batch, inTurn bool) *batch {
+func (w *Writer) decide(b *batch, calls []*call, before *batch, inTurn bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	again := w.moved.since(before, inTurn)
-	b := &batch{id: uuid.New(), began: time.Now(), head: w.head, headBatch: w.headBatch, changed: map[string]changed{}, ordinals: map[int]int64{}}
-	usedNow := map[es.Hash]keyRecord{}
-	now := w.o.Now().UTC().Truncate(time.Microsecond) // what the log keeps
-	b.rows.recordedAt = now
-	if now.Before(w.recordedAt) {
-		b.rows.recordedAt = w.recordedAt // it never decreases, whatever the clocks do
-	}
+	now := w.now()
 	for _, c := range calls {
 		if err := context.Cause(c.ctx); err != nil && c.next < len(c.commands) {
 			again.drop(c, c.next)
@@ -313,7 +440,7 @@ func (w *Writer) decide(calls []*call, before *batch, inTurn bool) *batch {
 			continue
 		}
 		for i := c.next; i < len(c.commands); i++ {
-			d, missing := w.decideOne(b, &again, usedNow, c, i, now)
+			d, missing := w.decideOne(b, &again, c, i, now)
 			if missing != nil {
 				again.drop(c, i)
 				b.asking = append(b.asking, question{call: c, missing: missing})
@@ -328,18 +455,17 @@ func (w *Writer) decide(calls []*call, before *batch, inTurn bool) *batch {
 			}
 		}
 	}
-	return b
 }
 
 // decideOne decides command i of the call, or finds that it has been decided. missing, if not nil, names what has to be read first.
-func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[es.Hash]keyRecord, c *call, i int, now time.Time) (d decision, missing []string) {
+func (w *Writer) decideOne(b *batch, again *redecision, c *call, i int, now time.Time) (d decision, missing []string) {
 	command := &c.commands[i]
 	id := command.Idempotency
 	var lookedUp unusedKey
 	known := false
 	d.verdict = verdict{call: c, index: i}
 	if id != nil {
-		record, used := usedNow[id.Key]
+		record, used := b.usedKey(id.Key)
 		if !used {
 			record, used = w.states.usedKey(id.Key)
 		}
@@ -387,7 +513,7 @@ func (w *Writer) decideOne(b *batch, again *redecision, usedNow map[es.Hash]keyR
 	d.verdict.outcome = es.Outcome{Position: b.head + int64(d.to), Events: d.to - d.from}
 	if id != nil { // also where there was nothing to do: a repetition must not find something
 		record := keyRecord{request: id.Request, streams: w.arrayText(id.Streams), position: d.verdict.outcome.Position, until: b.began.Add(w.o.KeepKeys)}
-		usedNow[id.Key] = record
+		b.used[id.Key] = record
 		b.keys = append(b.keys, keyRow{key: id.Key, record: record, expired: lookedUp.expired})
 	}
 	return d, nil
@@ -399,8 +525,8 @@ func (w *Writer) run(b *batch, d *decision, command *es.Command, metadata json.R
 	first := len(b.reads)
 	taken := es.NewDecision(now, command.OccurredAt, func(stream string) (es.Versioned, bool) {
 		b.reads = append(b.reads, stream)
-		if s, ok := b.changed[stream]; ok {
-			return s.Versioned, true
+		if s, ok := b.state(stream); ok {
+			return s, true
 		}
 		k, ok := w.states.streams.Get(stream)
 		return k.Versioned, ok
@@ -432,8 +558,25 @@ func (w *Writer) run(b *batch, d *decision, command *es.Command, metadata json.R
 	return nil
 }
 
-// settle makes the batch's effects those of the cache, answers its commands, and sends on who has to wait.
-func (w *Writer) settle(b *batch) {
+// usedKey returns what the batch, or the one that it is decided on, has recorded of a key.
+func (b *batch) usedKey(key es.Hash) (record keyRecord, ok bool) {
+	if record, ok = b.used[key]; !ok && b.on != nil {
+		record, ok = b.on.used[key]
+	}
+	return record, ok
+}
+
+// state returns what the batch, or the one that it is decided on, has made of a stream.
+func (b *batch) state(stream string) (es.Versioned, bool) {
+	change, ok := b.changed[stream]
+	if !ok && b.on != nil {
+		change, ok = b.on.changed[stream]
+	}
+	return change.Versioned, ok
+}
+
+// settle makes the batch's effects those of the cache, answers its commands, and sends on who has to wait; next, if not nil, is in hand from now on.
+func (w *Writer) settle(b *batch, next *flight) {
 	events := b.rows.events(b)
 	w.mu.Lock()
 	for s, change := range b.changed {
@@ -475,6 +618,10 @@ func (w *Writer) settle(b *batch) {
 		w.dispatch(q.call, q.missing)
 	}
 	w.inHand = nil
+	if next != nil {
+		w.inHand = slices.Clone(next.calls)
+		next.batch.on = nil // which has become what is in memory
+	}
 	w.repeated = max(0, w.repeated-1)
 	w.makeRoom()
 	w.mu.Unlock()
@@ -488,12 +635,10 @@ func (w *Writer) settle(b *batch) {
 	}
 }
 
-func (w *Writer) requeueAlone(calls []*call) {
+// putBack has calls that were in hand decided anew, before all others.
+func (w *Writer) putBack(calls []*call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, c := range calls {
-		c.alone = true
-	}
 	w.ready = append(calls[:len(calls):len(calls)], w.ready...)
 	signal(w.readySignal)
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -92,11 +91,11 @@ const (
 	makeRoomForKeys = `DELETE FROM idempotency WHERE ` + lockHeld + ` AND key = ANY ($1) AND created_at <= now() - $2::interval`
 )
 
-// queueRecords adds the batch's records to the transaction that appends its events. If it has none, the records are written where the log
-// still ends at its head. All of them are written, or none, and recorded tells how many.
-func (w *Writer) queueRecords(q *pgx.Batch, b *batch, recorded *int64) {
+// recordStatements are those that write the batch's records in the transaction that appends its events. If it has none, the records are written
+// where the log still ends at its head. All of them are written, or none.
+func (w *Writer) recordStatements(b *batch) (all []statement) {
 	if len(b.keys) == 0 {
-		return
+		return nil
 	}
 	n := len(b.keys)
 	keys, requests, streams, positions := make([][]byte, n), make([][]byte, n), make([]string, n), make([]int64, n)
@@ -109,16 +108,13 @@ func (w *Writer) queueRecords(q *pgx.Batch, b *batch, recorded *int64) {
 		}
 	}
 	if len(expired) > 0 {
-		q.Queue(makeRoomForKeys, expired, w.o.KeepKeys)
+		all = append(all, statement{sql: makeRoomForKeys, args: []any{expired, w.o.KeepKeys}})
 	}
-	statement, position, batch := recordWithEvents, b.head+1, b.id
+	record := statement{sql: recordWithEvents, args: []any{keys, requests, streams, positions, b.head + 1, b.id}, writes: true}
 	if len(b.rows.stream) == 0 {
-		statement, position, batch = recordAtHead, b.head, b.headBatch
+		record.sql, record.args = recordAtHead, []any{keys, requests, streams, positions, b.head, b.headBatch}
 	}
-	q.Queue(statement, keys, requests, streams, positions, position, batch).Exec(func(ct pgconn.CommandTag) error {
-		*recorded = ct.RowsAffected()
-		return nil
-	})
+	return append(all, record)
 }
 
 // arrayText returns the strings as PostgreSQL writes an array. w.mu is held.

@@ -68,7 +68,7 @@ func (w *Writer) takeTurn(ctx context.Context, calls []*call) (*turn, error) {
 		}
 		w.o.Log.Warn("no turn to append could be taken; trying again", "attempt", attempt, "error", err)
 		since := time.Since(began)
-		w.troubled(&batch{}, since, err)
+		w.troubled(since, err)
 		if since >= answerAfter {
 			w.failAll(calls, fmt.Errorf("%w: %w", es.ErrUnavailable, errSilent))
 		}
@@ -87,7 +87,7 @@ func (w *Writer) tryTurn(ctx context.Context, calls []*call, attempt int) (t *tu
 	if err != nil {
 		return nil, false, fmt.Errorf("postgres: taking a turn: %w", err)
 	}
-	defer w.fence(ctx, conn.Conn())()
+	defer w.fence(ctx, conn.Conn().PgConn().PID())()
 	same := w.head == 0
 	var events []es.Event
 	var by uuid.UUID
@@ -168,13 +168,13 @@ const (
 	mutedFor = 400 * time.Millisecond
 )
 
-// fence sees to it, until the returned function is called, that what is waited for on conn is not held up by a process that was stopped, or cut
+// fence sees to it, until the returned function is called, that what the backend pid waits for is not held up by a process that was stopped, or cut
 // off, in the middle of its turn, or of sending a batch. The one that wakes asks the log what became of it.
-func (w *Writer) fence(ctx context.Context, conn *pgx.Conn) (stop func()) {
+func (w *Writer) fence(ctx context.Context, pid uint32) (stop func()) {
 	return fence.Fence{
 		Pool: w.log.pool, Blocked: blockedFor, Again: blockedFor / 2, Muted: mutedFor,
 		Ended: func(transactions int) {
 			w.o.Log.Warn("ended the transaction of a process that fell silent in its turn to append", "transactions", transactions)
 		},
-	}.Watch(ctx, conn)
+	}.Watch(ctx, pid)
 }

@@ -77,6 +77,7 @@ type Writer struct {
 	snapshotSignal chan struct{}
 
 	// Only Run's committing goroutine uses these.
+	pipeline   pipeline
 	crowded    int // how many batches are to be appended in turns
 	moved      moved
 	gathered   uint64 // loads, as gather saw it last
@@ -135,6 +136,7 @@ func NewWriter(log *Log, o WriterOptions) *Writer {
 		types:       pgtype.NewMap(),
 		readySignal: make(chan struct{}, 1), loadSignal: make(chan struct{}, 1), snapshotSignal: make(chan struct{}, 1),
 	}
+	w.pipeline.pool = log.pool
 	w.moved.streams = map[string]struct{}{}
 	w.metrics = newMetrics(o.Metrics, w)
 	for _, c := range o.Categories {

@@ -21,5 +21,5 @@ const (
 // lease now ends it. The one that wakes finds its transaction undone, which is what the compare-and-set would have done.
 // A rebuild that switches holds an advisory lock, and is left alone: see lockProjection.
 func (s *postgresStore) fence(ctx context.Context, conn *pgx.Conn) (stop func()) {
-	return fence.Fence{Pool: s.pool, Blocked: blockedFor, Again: blockedFor, Muted: mutedFor, SpareAdvisory: true}.Watch(ctx, conn)
+	return fence.Fence{Pool: s.pool, Blocked: blockedFor, Again: blockedFor, Muted: mutedFor, SpareAdvisory: true}.Watch(ctx, conn.PgConn().PID())
 }

@@ -1,0 +1,240 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// pipeline sends transactions over one connection without waiting for the answer to the one before: PostgreSQL goes from one to the next, in their
+// order, while answers are on their way. It is not safe for concurrent use. pgx can send a next batch only when the last one has been read, so
+// that this speaks the protocol itself, on a connection that pgx has opened and prepared the statements on.
+type pipeline struct {
+	pool *pgxpool.Pool
+	line *line // nil before the first, and after one that was given up
+}
+
+// statement is one of a transaction.
+type statement struct {
+	sql  string
+	args []any
+	// writes says that the rows that it concerns are what the transaction writes.
+	writes bool
+}
+
+// attempt is a transaction that has been sent, or could not be.
+type attempt struct {
+	statements []statement
+	deadline   time.Time
+	next       int // the statement that is answered next
+	// answered is closed when the transaction has been committed, err is nil and written the rows that it wrote; or with err.
+	answered chan struct{}
+	written  int64
+	err      error
+}
+
+// send sends the statements as a transaction. With an error other than PostgreSQL's own, what became of it is not known.
+func (p *pipeline) send(ctx context.Context, statements []statement, timeout time.Duration) *attempt {
+	a := &attempt{statements: statements, deadline: time.Now().Add(timeout), answered: make(chan struct{})}
+	if p.line == nil || p.line.isBroken() {
+		opening, cancel := context.WithDeadline(ctx, a.deadline)
+		defer cancel()
+		if p.line, a.err = openLine(opening, p.pool); a.err != nil {
+			p.line = nil
+			close(a.answered)
+			return a
+		}
+		go p.line.read()
+	}
+	p.line.send(a)
+	return a
+}
+
+// pid is the backend that answers, 0 if there is none.
+func (p *pipeline) pid() uint32 {
+	if p.line == nil {
+		return 0
+	}
+	return p.line.pid
+}
+
+// close ends the connection, and with it what is under way.
+func (p *pipeline) close() {
+	if p.line != nil {
+		p.line.breakOff(net.ErrClosed)
+	}
+}
+
+// line is the connection of a pipeline.
+type line struct {
+	conn     net.Conn
+	pid      uint32
+	frontend *pgproto3.Frontend // written to by who sends, and read from by read
+	types    *pgtype.Map
+	prepared map[string]*pgconn.StatementDescription
+
+	mu      sync.Mutex
+	pending []*attempt // in the order of their answers
+	broken  bool
+}
+
+// pipelined are the statements that a pipeline can send.
+var pipelined = []string{appendStatement, appendPresuming, recordWithEvents, recordAtHead, makeRoomForKeys}
+
+func openLine(ctx context.Context, pool *pgxpool.Pool) (*line, error) {
+	pooled, err := pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: a connection for appends: %w", err)
+	}
+	conn := pooled.Hijack()
+	l := &line{types: conn.TypeMap(), prepared: make(map[string]*pgconn.StatementDescription, len(pipelined))}
+	if err := l.take(ctx, conn); err != nil {
+		return nil, errors.Join(fmt.Errorf("postgres: preparing a connection for appends: %w", err), conn.Close(ctx))
+	}
+	return l, nil
+}
+
+// take prepares the statements on the connection and takes it over from pgx.
+func (l *line) take(ctx context.Context, conn *pgx.Conn) error {
+	for i, sql := range pipelined {
+		sd, err := conn.Prepare(ctx, fmt.Sprintf("append_%d", i), sql)
+		if err != nil {
+			return err
+		}
+		l.prepared[sql] = sd
+	}
+	if err := conn.PgConn().SyncConn(ctx); err != nil {
+		return err
+	}
+	raw, err := conn.PgConn().Hijack()
+	if err != nil {
+		return err
+	}
+	l.conn, l.pid, l.frontend = raw.Conn, raw.PID, pgproto3.NewFrontend(raw.Conn, raw.Conn)
+	return nil
+}
+
+func (l *line) isBroken() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.broken
+}
+
+// send sends the attempt's statements as one transaction: what stands between two Syncs is one.
+func (l *line) send(a *attempt) {
+	for _, s := range a.statements {
+		var values pgx.ExtendedQueryBuilder
+		sd := l.prepared[s.sql]
+		if err := values.Build(l.types, sd, s.args); err != nil {
+			l.breakOff(fmt.Errorf("postgres: encoding an append: %w", err)) // with what is in the buffer, of which nothing has been sent
+			break
+		}
+		l.frontend.SendBind(&pgproto3.Bind{PreparedStatement: sd.Name, ParameterFormatCodes: values.ParamFormats, Parameters: values.ParamValues})
+		l.frontend.SendExecute(&pgproto3.Execute{})
+	}
+	l.frontend.SendSync(&pgproto3.Sync{})
+	if !l.expect(a) {
+		a.err = net.ErrClosed
+		close(a.answered)
+		return
+	}
+	if err := l.frontend.Flush(); err != nil {
+		l.breakOff(err)
+	}
+}
+
+// expect has the attempt wait for its answer; not if there will be none.
+func (l *line) expect(a *attempt) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.broken {
+		return false
+	}
+	l.pending = append(l.pending, a)
+	if len(l.pending) == 1 {
+		_ = l.conn.SetDeadline(a.deadline) // fails where the connection has ended, which read notices
+	}
+	return true
+}
+
+// read reads answers until the connection ends.
+func (l *line) read() {
+	for {
+		message, err := l.frontend.Receive()
+		if err != nil {
+			l.breakOff(err)
+			return
+		}
+		if err := l.answer(message); err != nil {
+			l.breakOff(err)
+			return
+		}
+	}
+}
+
+// answer takes notice of a message.
+func (l *line) answer(message pgproto3.BackendMessage) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var a *attempt
+	if len(l.pending) > 0 {
+		a = l.pending[0]
+	}
+	switch m := message.(type) {
+	case *pgproto3.ErrorResponse:
+		err := pgconn.ErrorResponseToPgError(m)
+		if a == nil {
+			return err
+		}
+		a.err = err
+	case *pgproto3.CommandComplete:
+		if a == nil || a.next == len(a.statements) {
+			return errUnexpected
+		}
+		if a.statements[a.next].writes {
+			a.written += pgconn.NewCommandTag(string(m.CommandTag)).RowsAffected()
+		}
+		a.next++
+	case *pgproto3.ReadyForQuery:
+		if a == nil || a.err == nil && a.next < len(a.statements) {
+			return errUnexpected
+		}
+		l.pending = l.pending[1:]
+		next := time.Time{}
+		if len(l.pending) > 0 {
+			next = l.pending[0].deadline
+		}
+		_ = l.conn.SetDeadline(next) // as above
+		close(a.answered)
+	}
+	return nil
+}
+
+var errUnexpected = errors.New("postgres: an answer to nothing that was asked")
+
+// breakOff ends the connection. What is under way gets the error, unless it has one.
+func (l *line) breakOff(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.broken {
+		return
+	}
+	l.broken = true
+	_ = l.conn.Close() // which nobody uses any more
+	for _, a := range l.pending {
+		if a.err == nil {
+			a.err = err
+		}
+		close(a.answered)
+	}
+	l.pending = nil
+}
