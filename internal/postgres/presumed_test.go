@@ -33,6 +33,20 @@ func putNew(n int, ids ...string) es.Command {
 	}}
 }
 
+// putUnless puts a unit into a stream unless another one has begun, which it presumes has not.
+func putUnless(begun, id string) es.Command {
+	return es.Command{Name: "put unless", Decide: func(d *es.Decision) error {
+		if units, err := es.Presumed(d, units.Stream(begun)); err != nil || units > 0 {
+			return errors.Join(err, errBegun)
+		}
+		if _, err := es.State(d, units.Stream(id)); err != nil {
+			return err
+		}
+		es.Append(d, units.Stream(id), put{1})
+		return nil
+	}}
+}
+
 var errBegun = errors.New("the stream has begun")
 
 // What is presumed to be new costs no reading where it is, and is decided again, on what stands there, where it is not.
@@ -61,6 +75,9 @@ func TestAStreamIsPresumedToBeNew(t *testing.T) {
 		}
 		if _, err := w.Execute(t.Context(), withKey(putNew(1, "of nobody", id), "key of "+id, "request")); !errors.Is(err, errBegun) {
 			t.Errorf("a new stream and one that has begun, %s: %v", id, err)
+		}
+		if _, err := b.writer(t, b.pool).Execute(t.Context(), putUnless(id, "its own")); !errors.Is(err, errBegun) {
+			t.Errorf("a stream that is only looked at and has begun, %s: %v", id, err)
 		}
 	}
 	b.holds(t, map[string]int{"closed": 7, "open": 7, "its own": 7, "new": 1, "newer": 1, "of nobody": 0})
