@@ -289,7 +289,7 @@ func (w *Writer) statements(b *batch) (all []statement) {
 func (b *batch) presumptions() (begins, elsewhere []string) {
 	begins, elsewhere = make([]string, 0, len(b.presumed)), []string{}
 	for _, s := range b.presumed {
-		if _, ok := b.changed[s]; ok {
+		if b.changed[s].Version > 0 {
 			begins = append(begins, s)
 		} else {
 			elsewhere = append(elsewhere, s)
