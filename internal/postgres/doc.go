@@ -10,6 +10,9 @@
 // again. No event can be inserted behind a head that is not committed, so the order of positions is the
 // order of commits, and there are no gaps.
 //
+// While a batch is on its way the next one is decided on what it will have changed, and sent behind it: see pipeline.go. It names the batch that it
+// follows, so that it is appended behind that one or not at all.
+//
 // Processes that are in each other's way take turns, so that each gets on and no command is decided again and again: see turn.go. What
 // was decided on streams that no rival has touched is not decided again.
 //
