@@ -115,7 +115,7 @@ func (s *shop) leftAlone() (names []string) {
 
 // How many connections a process has at most to each server, by what they are for: what waits for the one holds up nothing of the others.
 const (
-	commandConnections = 8
+	commandConnections = 7 // and one that the writer takes for itself, to append on
 	workConnections    = 40
 	readConnections    = 16
 	replicaConnections = 32

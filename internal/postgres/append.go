@@ -157,7 +157,7 @@ func (w *Writer) append(ctx context.Context, f *flight, t *turn) (next *flight, 
 			w.setDown(nil)
 			return next, errHeadMoved
 		case errors.As(err, &pgErr) && pgErr.Code == uniqueViolation:
-			mine, err := w.catchUp(ctx, b.id, attempt)
+			mine, err := w.catchUp(ctx, b, attempt)
 			if mine {
 				w.setDown(nil)
 				return next, nil
@@ -175,6 +175,7 @@ func (w *Writer) append(ctx context.Context, f *flight, t *turn) (next *flight, 
 			w.setDown(nil)
 			return next, fmt.Errorf("%w: %w", errRefusedRows, err)
 		}
+		w.pipeline.close() // whatever its connection suffers from, another one may not
 		w.o.Log.Warn("the outcome of an append is not known; asking again", "head", b.head, "attempt", attempt, "error", err)
 		w.troubled(time.Since(began), fmt.Errorf("%w: %w", es.ErrUnavailable, es.ErrOutcomeUnknown), f, next)
 		if err := pause(ctx, attempt); err != nil {
@@ -363,7 +364,7 @@ func (w *Writer) confirm(ctx context.Context, f *flight, t *turn) error {
 		cancel()
 		moved := err == nil && (now != b.head || batch != b.headBatch)
 		if moved {
-			_, err = w.catchUp(ctx, uuid.Nil, attempt)
+			_, err = w.catchUp(ctx, nil, attempt)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -394,36 +395,44 @@ const (
 	catchUpEvents = 10_000
 )
 
-// catchUp reads the events behind the writer's head and brings the cached states up to date, or starts anew where the log does not hold the event
-// that the writer knows at its head. mine reports whether the event at head + 1 is of the given batch, in which case nothing is changed.
-func (w *Writer) catchUp(ctx context.Context, id uuid.UUID, attempt int) (mine bool, err error) {
+// catchUp reads the events behind the writer's head and brings the cached states up to date. mine reports whether the event at head + 1 is of the batch,
+// if that is not nil, in which case nothing is changed. It starts anew where there is nothing behind the head, nor a presumption of the batch that may have
+// been wrong: then the log does not hold what the writer knows.
+func (w *Writer) catchUp(ctx context.Context, b *batch, attempt int) (mine bool, err error) {
+	id := uuid.Nil
+	if b != nil {
+		id = b.id
+	}
 	n, mine, err := w.catchUpPage(ctx, id, attempt)
 	switch {
 	case mine || err != nil:
 		return mine, err
 	case n == 0:
-		return false, w.restartUnlessSame(ctx, attempt)
+		if b != nil && len(b.presumed) > 0 {
+			same, err := w.sameLog(ctx, attempt)
+			if same || err != nil {
+				return false, err
+			}
+		}
+		w.o.Log.Warn("the log does not hold what the writer knows; it starts anew", "head", w.head)
+		return false, w.restart(ctx, attempt)
 	case n < catchUpEvents:
 		return false, nil
 	}
 	return false, w.catchUpRest(ctx, attempt)
 }
 
-// restartUnlessSame starts anew where the log does not hold the event that the writer knows at its head.
-func (w *Writer) restartUnlessSame(ctx context.Context, attempt int) error {
+// sameLog reports whether the log holds the event that the writer knows at its head.
+func (w *Writer) sameLog(ctx context.Context, attempt int) (same bool, err error) {
 	if w.head == 0 {
-		return nil
+		return true, nil
 	}
-	attemptCtx, cancel := context.WithTimeout(ctx, w.attemptTimeout(attempt))
+	ctx, cancel := context.WithTimeout(ctx, w.attemptTimeout(attempt))
 	defer cancel()
-	var same bool
-	if err := w.log.pool.QueryRow(attemptCtx, sameLogQuery, w.head, w.headBatch).Scan(&same); err != nil {
-		return fmt.Errorf("postgres: looking for the head %d: %w", w.head, err)
+	if err := w.log.pool.QueryRow(ctx, sameLogQuery, w.head, w.headBatch).Scan(&same); err != nil {
+		return false, fmt.Errorf("postgres: looking for the head %d: %w", w.head, err)
 	}
-	if same {
-		return nil
-	}
-	return w.restart(ctx, attempt)
+	return same, nil
 }
 
 // catchUpRest goes on until little is left.

@@ -177,7 +177,7 @@ func (w *Writer) join(calls []*call) []*call {
 
 // commit decides the calls, unless that has been done, and appends until each has a verdict, waits for a reading, or has failed. It returns the
 // next batch if that was decided meanwhile, and probably sent. A round is lost once at most while everything answers: the next one is a turn, which only
-// a wrong presumption can lose. The only errors are those that end the writer.
+// a wrong presumption can lose; and once more with a batch that it was decided on. The only errors are those that end the writer.
 func (w *Writer) commit(ctx context.Context, f *flight) (next *flight, err error) {
 	stopping := func(doubt error) (*flight, error) {
 		w.failAll(f.calls, fmt.Errorf("%w: the process is stopping", doubt))
@@ -249,6 +249,7 @@ func (w *Writer) callBack(ctx context.Context, f *flight, err error) {
 		w.failAll(f.calls, fmt.Errorf("%w: %w: the process is stopping", es.ErrUnavailable, es.ErrOutcomeUnknown))
 		return
 	}
+	w.metrics.lostRounds.Inc()
 	w.putBack(f.calls)
 }
 
@@ -294,6 +295,11 @@ func (w *Writer) lookAhead(ctx context.Context, f *flight) (next *flight) {
 		case <-w.readySignal:
 		}
 		w.gather(len(f.calls))
+		select {
+		case <-f.first.answered: // and it may have been lost
+			return nil
+		default:
+		}
 		calls := w.takeAhead(max(1, len(f.calls)/aheadPart))
 		if calls == nil {
 			continue

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,8 +20,13 @@ import (
 // order, while answers are on their way. It is not safe for concurrent use. pgx can send a next batch only when the last one has been read, so
 // that this speaks the protocol itself, on a connection that pgx has opened and prepared the statements on.
 type pipeline struct {
-	pool *pgxpool.Pool
-	line *line // nil before the first, and after one that was given up
+	pool     *pgxpool.Pool
+	lifetime time.Duration // of a connection, as the pool's
+	line     *line         // nil before the first, and after one that was given up
+}
+
+func newPipeline(pool *pgxpool.Pool) pipeline {
+	return pipeline{pool: pool, lifetime: pool.Config().MaxConnLifetime}
 }
 
 // statement is one of a transaction.
@@ -34,19 +40,20 @@ type statement struct {
 // attempt is a transaction that has been sent, or could not be.
 type attempt struct {
 	statements []statement
-	deadline   time.Time
-	next       int // the statement that is answered next
+	timeout    time.Duration // from when it is the next to be answered
+	next       int           // the statement that is answered next
 	// answered is closed when the transaction has been committed, err is nil and written the rows that it wrote; or with err.
 	answered chan struct{}
 	written  int64
 	err      error
 }
 
-// send sends the statements as a transaction. With an error other than PostgreSQL's own, what became of it is not known.
+// send sends the statements as a transaction. If the connection ends before its answer, what became of it is not known; so it is if ctx ends.
 func (p *pipeline) send(ctx context.Context, statements []statement, timeout time.Duration) *attempt {
-	a := &attempt{statements: statements, deadline: time.Now().Add(timeout), answered: make(chan struct{})}
-	if p.line == nil || p.line.isBroken() {
-		opening, cancel := context.WithDeadline(ctx, a.deadline)
+	a := &attempt{statements: statements, timeout: timeout, answered: make(chan struct{})}
+	if p.line == nil || p.line.isWornOut(p.lifetime) {
+		p.close()
+		opening, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		if p.line, a.err = openLine(opening, p.pool); a.err != nil {
 			p.line = nil
@@ -55,7 +62,9 @@ func (p *pipeline) send(ctx context.Context, statements []statement, timeout tim
 		}
 		go p.line.read()
 	}
-	p.line.send(a)
+	l := p.line
+	defer context.AfterFunc(ctx, func() { l.breakOff(context.Cause(ctx)) })() // a server that reads nothing more would hold the sending up
+	l.send(a)
 	return a
 }
 
@@ -67,10 +76,11 @@ func (p *pipeline) pid() uint32 {
 	return p.line.pid
 }
 
-// close ends the connection, and with it what is under way.
+// close ends the connection, and with it what is under way. The next transaction is sent on another one.
 func (p *pipeline) close() {
 	if p.line != nil {
 		p.line.breakOff(net.ErrClosed)
+		p.line = nil
 	}
 }
 
@@ -81,10 +91,11 @@ type line struct {
 	frontend *pgproto3.Frontend // written to by who sends, and read from by read
 	types    *pgtype.Map
 	prepared map[string]*pgconn.StatementDescription
+	opened   time.Time
 
 	mu      sync.Mutex
 	pending []*attempt // in the order of their answers
-	broken  bool
+	broken  error      // why it is of no use any more
 }
 
 // pipelined are the statements that a pipeline can send.
@@ -96,7 +107,7 @@ func openLine(ctx context.Context, pool *pgxpool.Pool) (*line, error) {
 		return nil, fmt.Errorf("postgres: a connection for appends: %w", err)
 	}
 	conn := pooled.Hijack()
-	l := &line{types: conn.TypeMap(), prepared: make(map[string]*pgconn.StatementDescription, len(pipelined))}
+	l := &line{types: conn.TypeMap(), prepared: make(map[string]*pgconn.StatementDescription, len(pipelined)), opened: time.Now()}
 	if err := l.take(ctx, conn); err != nil {
 		return nil, errors.Join(fmt.Errorf("postgres: preparing a connection for appends: %w", err), conn.Close(ctx))
 	}
@@ -123,10 +134,12 @@ func (l *line) take(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-func (l *line) isBroken() bool {
+// isWornOut reports whether the connection has ended, or nothing is under way on it and it has lived long enough: one that lives for ever keeps a server
+// from being left, and all the memory that its session ever needed.
+func (l *line) isWornOut(lifetime time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.broken
+	return l.broken != nil || len(l.pending) == 0 && time.Since(l.opened) > lifetime
 }
 
 // send sends the attempt's statements as one transaction: what stands between two Syncs is one.
@@ -143,8 +156,6 @@ func (l *line) send(a *attempt) {
 	}
 	l.frontend.SendSync(&pgproto3.Sync{})
 	if !l.expect(a) {
-		a.err = net.ErrClosed
-		close(a.answered)
 		return
 	}
 	if err := l.frontend.Flush(); err != nil {
@@ -152,18 +163,29 @@ func (l *line) send(a *attempt) {
 	}
 }
 
-// expect has the attempt wait for its answer; not if there will be none.
+// expect has the attempt wait for its answer, which it has at once if there will be none.
 func (l *line) expect(a *attempt) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.broken {
+	if l.broken != nil {
+		a.err = l.broken
+		close(a.answered)
 		return false
 	}
 	l.pending = append(l.pending, a)
 	if len(l.pending) == 1 {
-		_ = l.conn.SetDeadline(a.deadline) // fails where the connection has ended, which read notices
+		l.setDeadline()
 	}
 	return true
+}
+
+// setDeadline gives the attempt that is answered next its time. It fails where the connection has ended, which read notices. l.mu is held.
+func (l *line) setDeadline() {
+	deadline := time.Time{}
+	if len(l.pending) > 0 {
+		deadline = time.Now().Add(l.pending[0].timeout)
+	}
+	_ = l.conn.SetDeadline(deadline)
 }
 
 // read reads answers until the connection ends.
@@ -208,12 +230,8 @@ func (l *line) answer(message pgproto3.BackendMessage) error {
 		if a == nil || a.err == nil && a.next < len(a.statements) {
 			return errUnexpected
 		}
-		l.pending = l.pending[1:]
-		next := time.Time{}
-		if len(l.pending) > 0 {
-			next = l.pending[0].deadline
-		}
-		_ = l.conn.SetDeadline(next) // as above
+		l.pending = slices.Delete(l.pending, 0, 1)
+		l.setDeadline()
 		close(a.answered)
 	}
 	return nil
@@ -225,10 +243,10 @@ var errUnexpected = errors.New("postgres: an answer to nothing that was asked")
 func (l *line) breakOff(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.broken {
+	if l.broken != nil {
 		return
 	}
-	l.broken = true
+	l.broken = err
 	_ = l.conn.Close() // which nobody uses any more
 	for _, a := range l.pending {
 		if a.err == nil {

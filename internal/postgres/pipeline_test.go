@@ -1,8 +1,10 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -202,4 +204,64 @@ func TestAPipelineThatWasCutIsOpenedAnew(t *testing.T) {
 	}
 	execute(t, w, putUnits("a", 1))
 	b.holds(t, map[string]int{"a": 4})
+}
+
+// doubts counts how often a writer did not know what had become of an append.
+type doubts struct{ atomic.Int64 }
+
+func (d *doubts) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("asking again")) {
+		d.Add(1)
+	}
+	return len(line), nil
+}
+
+// A session that refuses every append is not kept.
+func TestAPipelineIsNotKeptWhoseSessionIsOfNoUse(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var readOnly, writable string
+	if err := b.pool.QueryRow(t.Context(), `SELECT format('ALTER DATABASE %1$I SET default_transaction_read_only = on', current_database()),
+		format('ALTER DATABASE %1$I SET default_transaction_read_only = off', current_database())`).Scan(&readOnly, &writable); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.pool.Exec(t.Context(), readOnly); err != nil {
+		t.Fatal(err)
+	}
+	pool := connect(t, b.env.DatabaseURL)
+	var doubted doubts
+	w := b.writer(t, pool, func(o *WriterOptions) { o.Log = slog.New(slog.NewTextHandler(&doubted, nil)) })
+	calls := submit(t, w, putUnits("a", 1))
+	await(t, "an append to be refused", func() bool { return doubted.Load() > 0 })
+	if _, err := b.pool.Exec(t.Context(), `SET default_transaction_read_only = off; `+writable); err != nil {
+		t.Fatal(err)
+	}
+	pool.Reset()
+	<-calls[0].done
+	await(t, "the writer to take commands again", func() bool { return w.Down() == nil })
+	before := doubted.Load()
+	for range 5 {
+		execute(t, w, putUnits("a", 1))
+	}
+	if n := doubted.Load() - before; n != 0 {
+		t.Errorf("%d of five appends were refused at first", n)
+	}
+	b.holds(t, map[string]int{"a": 6})
+}
+
+// A state that is not what the log holds, whatever the reason, is found out by the log, and read again.
+func TestAStateThatIsNotTheLogsIsReadAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w := b.writer(t, b.pool)
+	execute(t, w, putUnits("a", 1))
+	execute(t, w, putUnits("a", 1))
+	w.mu.Lock()
+	name := units.Stream("a").Name()
+	stale, _ := w.states.streams.Peek(name)
+	stale.Version, stale.State = 1, 1
+	w.states.put(name, stale)
+	w.mu.Unlock()
+	execute(t, w, putUnits("a", 1))
+	b.holds(t, map[string]int{"a": 3})
 }

@@ -34,6 +34,7 @@ func (w *Writer) start(ctx context.Context) error {
 
 // restart forgets all that the writer knows and reads where the log ends.
 func (w *Writer) restart(ctx context.Context, attempt int) error {
+	w.pipeline.close() // to where the log is not ours any more
 	ctx, cancel := context.WithTimeout(ctx, w.attemptTimeout(attempt))
 	defer cancel()
 	head, ends, err := w.log.PartitionEnds(ctx)

@@ -20,7 +20,7 @@ import (
 //
 // Who has been alone for a while appends without a turn, in one round trip, and takes the lock in passing, if it is free. If it is not, or the
 // head has moved, the round is lost: the next one is a turn, and in that one the head stands still. So a command is decided twice at most; once more
-// in a batch in which a stream was presumed to be new that is not, which loses a round of its own.
+// in a batch in which a stream was presumed to be new that is not, which loses a round of its own, and once more if it was decided on a batch that was lost.
 
 // appendLock is the advisory lock of turns.
 const appendLock = `hashtext('millrace.append')`

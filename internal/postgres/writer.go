@@ -136,7 +136,7 @@ func NewWriter(log *Log, o WriterOptions) *Writer {
 		types:       pgtype.NewMap(),
 		readySignal: make(chan struct{}, 1), loadSignal: make(chan struct{}, 1), snapshotSignal: make(chan struct{}, 1),
 	}
-	w.pipeline.pool = log.pool
+	w.pipeline = newPipeline(log.pool)
 	w.moved.streams = map[string]struct{}{}
 	w.metrics = newMetrics(o.Metrics, w)
 	for _, c := range o.Categories {
