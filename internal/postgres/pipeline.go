@@ -203,7 +203,7 @@ func (l *line) read() {
 	}
 }
 
-// answer takes notice of a message.
+// answer counts a message towards the answer of the attempt that is answered next. An error says that the connection is of no use any more.
 func (l *line) answer(message pgproto3.BackendMessage) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -74,7 +74,8 @@ func overlap(t *testing.T, w *Writer, decisions *atomic.Int64, first es.Command,
 	return calls
 }
 
-func ended(t *testing.T, calls []*call) {
+// succeed waits for the calls, which are to succeed.
+func succeed(t *testing.T, calls []*call) {
 	t.Helper()
 	for i, c := range calls {
 		if <-c.done; c.errs[0] != nil {
@@ -96,7 +97,7 @@ func TestTheNextBatchIsDecidedOnTheOneUnderWay(t *testing.T) {
 		takeUnits(5, "a"), putNew(3, "new"), withKey(putUnits("a", 4), "another key", "request"), withKey(putUnits("a", 4), "key", "request"))
 	calls = append(calls, submit(t, w, takeUnits(1, "new"))...)
 	end(false)
-	ended(t, calls)
+	succeed(t, calls)
 	if o := calls[4].outcomes[0]; !o.Replayed || o.Position != calls[0].outcomes[0].Position {
 		t.Errorf("the repetition of a command that was under way came to %+v, the command to %+v", o, calls[0].outcomes[0])
 	}
@@ -122,7 +123,7 @@ func TestARefusalWaitsForWhatItRestsOn(t *testing.T) {
 	if <-calls[1].done; !errors.Is(calls[1].errs[0], errNotEnough) {
 		t.Errorf("the second, for whom there is not enough: %v", calls[1].errs[0])
 	}
-	ended(t, calls[:1])
+	succeed(t, calls[:1])
 	b.holds(t, map[string]int{"a": 2})
 }
 
@@ -139,7 +140,7 @@ func TestWhatWasDecidedOnALostBatchIsDecidedAgain(t *testing.T) {
 	if <-calls[0].done; !errors.Is(calls[0].errs[0], errBegun) {
 		t.Errorf("a presumption that the rival made wrong: %v", calls[0].errs[0])
 	}
-	ended(t, calls[1:])
+	succeed(t, calls[1:])
 	b.holds(t, map[string]int{"a rival's": 6, "a": 2})
 	b.readWhole(t)
 }
@@ -160,7 +161,7 @@ func TestTwoCommitsWhoseAnswersAreLostAreFoundInTheLog(t *testing.T) {
 	})
 	p.swallow.Store(false)
 	p.cut()
-	ended(t, calls)
+	succeed(t, calls)
 	await(t, "the writer to take commands again", func() bool { return w.Down() == nil })
 	execute(t, w, putUnits("a", 1))
 	b.holds(t, map[string]int{"a": 4, "new": 1})
