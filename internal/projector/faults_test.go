@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/millrace/millrace/internal/breaker"
@@ -194,8 +195,7 @@ func TestTablesDeleted(t *testing.T) {
 		`TRUNCATE checkpoints`, `TRUNCATE leases, workers`, `TRUNCATE projections, checkpoints, leases, workers, projection_failures`,
 		`TRUNCATE projections`, `DELETE FROM checkpoints WHERE store = 'postgres'`, `DELETE FROM checkpoints WHERE store = 'redis'`,
 	} {
-		_, err := f.pool.Exec(t.Context(), statement)
-		must(t, err)
+		f.destroy(statement)
 		f.fill(500, 40)
 		f.expect(m)
 		f.awaitWhole()
@@ -209,6 +209,23 @@ func TestTablesDeleted(t *testing.T) {
 		t.Errorf("the schemas %v are left, want %v", left, want)
 	}
 }
+
+// destroy runs a statement that locks whole tables, in its own order, under the worker's transactions: PostgreSQL may undo it to end a deadlock, and
+// whoever gave it gives it again.
+func (f *fixture) destroy(statement string) {
+	f.t.Helper()
+	eventually(f.t, patience, statement, func() bool {
+		_, err := f.pool.Exec(f.t.Context(), statement)
+		var pgErr *pgconn.PgError
+		if errors.As(err, &pgErr) && pgErr.Code == deadlockDetected {
+			return false
+		}
+		must(f.t, err)
+		return true
+	})
+}
+
+const deadlockDetected = "40P01"
 
 // awaitWhole waits until the generation that readers see has the checkpoints of all its partitions in both stores.
 func (f *fixture) awaitWhole() {
