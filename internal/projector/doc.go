@@ -22,6 +22,9 @@
 // applied stops its own partition of its own projection, is tried again with growing pauses, and stands in the table
 // projection_failures as long as it fails.
 //
+// While batches take long, because processors are short here or in a store, events gather for some milliseconds between them: see
+// pace.go. What is shown is a little later then, and those who make the events have what was spent on many small batches.
+//
 // # Parked events
 //
 // [Models.Park] sets the event aside that a partition stands still at. The partition goes on, and the stream is held: the

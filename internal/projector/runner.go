@@ -58,6 +58,7 @@ type runner struct {
 	own       []es.Event
 	picked    []es.Event
 	moves     []move
+	pace      pace
 }
 
 // arrival is a partition that comes back from catching up: near the live ones, or stopped until retryAt.
@@ -134,6 +135,7 @@ func (r *runner) run(ctx context.Context) error {
 		case err == nil && len(events) > 0:
 			trouble.reset()
 			r.fold(ctx, events)
+			r.pace.rest(ctx)
 		case err != nil && !interrupted:
 			r.logger.WarnContext(ctx, "projection cannot read the log", "error", err)
 			trouble.pause(ctx)
@@ -285,7 +287,10 @@ func (r *runner) fold(ctx context.Context, events []es.Event) {
 	}
 	last := events[len(events)-1].Position
 	if len(r.moves) > 0 {
-		if err := r.commit(ctx, r.live, &r.picked, r.moves, r.own, false); err != nil {
+		began := time.Now()
+		err := r.commit(ctx, r.live, &r.picked, r.moves, r.own, false)
+		r.pace.folded(len(events), time.Since(began))
+		if err != nil {
 			if ctx.Err() == nil && !errors.Is(err, errMoved) {
 				r.logger.WarnContext(ctx, "projection batch failed; its partitions catch up apart", "store", r.live.name(), "error", err)
 			}
