@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -205,30 +204,41 @@ const headEnd = "\r\n\r\n"
 func bodyLength(head []byte) (length int64, ok bool) {
 	first, lengths := true, 0
 	for line := range bytes.SplitSeq(head[:len(head)-len(headEnd)], []byte("\r\n")) {
-		if len(line) == 0 || bytes.ContainsFunc(line, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		if len(line) == 0 || !isText(line) {
 			return 0, false
 		}
 		if first {
 			first = false
 			continue
 		}
-		name, value, _ := strings.Cut(string(line), ":")
-		if !httpguts.ValidHeaderFieldName(name) {
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		if !httpguts.ValidHeaderFieldName(string(name)) {
 			return 0, false
 		}
-		switch strings.ToLower(name) {
-		case "content-length":
-			parsed, err := strconv.ParseUint(strings.TrimSpace(value), 10, 62)
+		switch {
+		case bytes.EqualFold(name, []byte("Content-Length")):
+			parsed, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 62)
 			if err != nil {
 				return 0, false
 			}
 			length = int64(parsed)
 			lengths++
-		case "transfer-encoding", "upgrade", "expect", "trailer":
+		case bytes.EqualFold(name, []byte("Transfer-Encoding")), bytes.EqualFold(name, []byte("Upgrade")),
+			bytes.EqualFold(name, []byte("Expect")), bytes.EqualFold(name, []byte("Trailer")):
 			return 0, false
 		}
 	}
 	return length, lengths <= 1
+}
+
+// isText reports whether a line is without control characters.
+func isText(line []byte) bool {
+	for _, b := range line {
+		if b < ' ' || b == 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 var doorReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
