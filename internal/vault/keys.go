@@ -71,22 +71,11 @@ func (v *Vault) readOrMake(ctx context.Context, subjects []string) (map[string]*
 	slices.Sort(subjects)
 	keys := make(map[string]*key, len(subjects))
 	for range attempts {
-		found, err := v.read(ctx, v.pool, `SELECT id, subject, wrapped FROM subject_keys WHERE subject = ANY ($1)`, subjects)
+		found, err := v.findOrInsert(ctx, subjects)
 		if err != nil {
 			return nil, err
 		}
 		for _, k := range found {
-			keys[k.subject] = k
-		}
-		subjects = slices.DeleteFunc(subjects, func(s string) bool { return keys[s] != nil })
-		if len(subjects) == 0 {
-			return keys, nil
-		}
-		made, err := v.insert(ctx, subjects)
-		if err != nil {
-			return nil, err
-		}
-		for _, k := range made {
 			keys[k.subject] = k
 		}
 		if subjects = slices.DeleteFunc(subjects, func(s string) bool { return keys[s] != nil }); len(subjects) == 0 {
@@ -96,20 +85,28 @@ func (v *Vault) readOrMake(ctx context.Context, subjects []string) (map[string]*
 	return nil, fmt.Errorf("vault: %d keys were deleted as often as they were made", len(subjects))
 }
 
-// insert makes keys for the subjects, in their order, and returns those that no rival was making at the same time.
-func (v *Vault) insert(ctx context.Context, subjects []string) ([]*key, error) {
+// findOrInsert returns the keys of the subjects. It makes those that are missing, in the order of the subjects; keys that a rival is making at the same
+// time are left out.
+func (v *Vault) findOrInsert(ctx context.Context, subjects []string) ([]*key, error) {
 	ids, wrapped := make([]string, len(subjects)), make([][]byte, len(subjects))
 	for i := range subjects {
 		id, secret := newKey()
 		ids[i], wrapped[i] = id, encrypt(v.master, secret, id)
 	}
+	// What is there is found by its index, however little the planner knows of the table yet.
 	return v.read(ctx, v.pool, `
-		INSERT INTO subject_keys (id, subject, wrapped)
-		SELECT id, subject, wrapped
-		FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY AS made(id, subject, wrapped, place)
-		ORDER BY place
-		ON CONFLICT (subject) DO NOTHING
-		RETURNING id, subject, wrapped`, ids, subjects, wrapped)
+		WITH found AS MATERIALIZED (
+		  SELECT id, subject, wrapped FROM subject_keys WHERE subject = ANY ($2)
+		), made AS (
+		  INSERT INTO subject_keys (id, subject, wrapped)
+		  SELECT id, subject, wrapped
+		  FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY AS new(id, subject, wrapped, place)
+		  WHERE subject <> ALL (ARRAY(SELECT subject FROM found))
+		  ORDER BY place
+		  ON CONFLICT (subject) DO NOTHING
+		  RETURNING id, subject, wrapped
+		)
+		SELECT id, subject, wrapped FROM found UNION ALL SELECT id, subject, wrapped FROM made`, ids, subjects, wrapped)
 }
 
 // read runs a query for rows of subject_keys, unwraps the keys and remembers them.
