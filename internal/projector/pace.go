@@ -6,43 +6,57 @@ import (
 )
 
 const (
-	// easily is what a batch takes at most while there are processors for it: 1 to 4 ms at 2,000 events/s where everything runs on two. In a crowd it is 10,
-	// where nothing rests.
+	// easily is what a batch takes at most where nothing needs to rest: at 2,000 events/s, everything on two processors, it is 1 to 4 ms. In a crowd it is 10.
 	easily = 6 * time.Millisecond
 	// restFactor is how long events gather for each moment by which batches take longer than easily, and restMost how long they gather at most.
-	restFactor = 12
+	restFactor = 6
 	restMost   = 25 * time.Millisecond
 	// paceOver is of how many batches what they take is averaged, and paceMost the most that one counts: a single slow one is no crowd.
 	paceOver = 16
 	paceMost = 20 * time.Millisecond
-	// hurried is how many events a batch has of a runner that is behind: it does not rest.
-	hurried = liveBatch / 2
+	// restFor is for how long batches rest before what they take without that is looked at again.
+	restFor = 2 * time.Second
+	// hurried is how many events wait for a runner that is behind: it does not rest.
+	hurried = 1000
 )
 
 // pace lets events gather between batches while batches take long. A batch of a few events costs nearly what one of many does: where processors are short,
-// in this process or in the store, folding each few at once takes them away from whoever makes the events, and everybody is late. Resting makes batches
-// larger and therefore fewer, and what they take shorter again, so that it ends by itself.
+// in this process or in the store, folding each few at once takes them away from whoever makes the events, and everybody is late. A store that is far
+// away looks the same: what it shows is then later by restMost at most.
+//
+// What batches take is looked at while nothing rests: what they take behind a rest, when they are larger, says nothing of whether one is needed.
 type pace struct {
-	usual time.Duration // what a batch takes
-	next  time.Duration // how long to rest before the next one
+	usual time.Duration // what a batch takes, of those that were looked at
+	seen  int           // how many were, since the last rest
+	rests time.Duration // how long to rest after a batch
+	until time.Time     // when to look again
+	next  bool          // a batch has been folded since the last rest, and took less than restMost
 }
 
-// folded notes what a batch took that was read with so many events.
-func (p *pace) folded(events int, took time.Duration) {
-	p.usual += (min(took, paceMost) - p.usual) / paceOver
-	if p.next = 0; events < hurried {
-		p.next = min(max(0, restFactor*(p.usual-easily)), restMost)
-	}
-}
-
-// rest waits, once after a batch, for as long as events are to gather, or until ctx ends.
-func (p *pace) rest(ctx context.Context) {
-	if p.next == 0 {
+// folded notes what a batch took. One that takes longer than events ever gather gains nothing from more of them.
+func (p *pace) folded(took time.Duration) {
+	p.next = took < restMost
+	now := time.Now()
+	if p.rests > 0 && now.Before(p.until) {
 		return
 	}
-	t := time.NewTimer(p.next)
+	if p.rests > 0 {
+		p.rests, p.seen = 0, 0
+	}
+	p.usual += (min(took, paceMost) - p.usual) / paceOver
+	if p.seen++; p.seen >= paceOver && p.usual > easily {
+		p.rests, p.until = min(restFactor*(p.usual-easily), restMost), now.Add(restFor)
+	}
+}
+
+// rest waits, once after a batch, for as long as events are to gather, or until ctx ends. Where none is waiting yet, or more than a few, it does not.
+func (p *pace) rest(ctx context.Context, waiting int64) {
+	if !p.next || p.rests == 0 || waiting == 0 || waiting >= hurried {
+		return
+	}
+	p.next = false
+	t := time.NewTimer(p.rests)
 	defer t.Stop()
-	p.next = 0
 	select {
 	case <-t.C:
 	case <-ctx.Done():

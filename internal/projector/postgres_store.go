@@ -132,7 +132,7 @@ func (s *keepingStore) load(ctx context.Context, partitions []int) ([]mark, erro
 
 func (s *keepingStore) apply(ctx context.Context, moves []move, events []es.Event, bulk bool) error {
 	commit := commitSoon
-	if time.Since(s.last) > flushAfter {
+	if time.Since(s.last) > flushAfter && !ofSeveralAppends(events) {
 		commit = commitNow // no append is likely to take it along
 	}
 	err := s.applyWith(ctx, s.kept, moves, events, bulk, commit)
@@ -141,6 +141,11 @@ func (s *keepingStore) apply(ctx context.Context, moves []move, events []es.Even
 	}
 	s.last = time.Now()
 	return err
+}
+
+// ofSeveralAppends reports whether events, in order, were appended one after the other and have come together, as they do where they come thick and fast.
+func ofSeveralAppends(events []es.Event) bool {
+	return len(events) > 1 && events[0].RecordedAt.Before(events[len(events)-1].RecordedAt)
 }
 
 func (s *postgresStore) applyWith(ctx context.Context, kept keptFolds, moves []move, events []es.Event, bulk bool, commit string) error {

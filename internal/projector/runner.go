@@ -135,7 +135,7 @@ func (r *runner) run(ctx context.Context) error {
 		case err == nil && len(events) > 0:
 			trouble.reset()
 			r.fold(ctx, events)
-			r.pace.rest(ctx)
+			r.pace.rest(ctx, r.feed.Head()-r.position)
 		case err != nil && !interrupted:
 			r.logger.WarnContext(ctx, "projection cannot read the log", "error", err)
 			trouble.pause(ctx)
@@ -289,8 +289,9 @@ func (r *runner) fold(ctx context.Context, events []es.Event) {
 	if len(r.moves) > 0 {
 		began := time.Now()
 		err := r.commit(ctx, r.live, &r.picked, r.moves, r.own, false)
-		r.pace.folded(len(events), time.Since(began))
-		if err != nil {
+		if err == nil {
+			r.pace.folded(time.Since(began))
+		} else {
 			if ctx.Err() == nil && !errors.Is(err, errMoved) {
 				r.logger.WarnContext(ctx, "projection batch failed; its partitions catch up apart", "store", r.live.name(), "error", err)
 			}

@@ -11,6 +11,35 @@ import (
 )
 
 // TestBodyLength holds any heads, most of them somewhat wrong, against what net/http makes of them: whatever is found to be beyond doubt is so.
+func TestBodyLengthOfOneHead(t *testing.T) {
+	for _, c := range []struct {
+		lines  string
+		length int64
+		ok     bool
+	}{
+		{"Host: shop", 0, true},
+		{"Host: shop\r\ncOnTeNt-LeNgTh:  12 ", 12, true},
+		{"Host: sh\u00f6p\r\nContent-Length: 12", 12, true},
+		{"Content-Length: 4611686018427387903", 1<<62 - 1, true},
+		{"Content-Length: 4611686018427387904", 0, false},
+		{"Content-Length: 18446744073709551615", 0, false},
+		{"Content-Length: -1", 0, false},
+		{"Content-Length: 3\r\nContent-Length: 3", 0, false},
+		{"tRaNsFeR-eNcOdInG: chunked", 0, false},
+		{"uPgRaDe: h2c", 0, false},
+		{"eXpEcT: 100-continue", 0, false},
+		{"tRaIlEr: A", 0, false},
+		{"A: \x7f", 0, false},
+		{"A: \x1f", 0, false},
+		{"A\u00e4: b", 0, false},
+		{"Content-\u212aength: 3\r\nA : b", 0, false},
+	} {
+		if length, ok := bodyLength([]byte("POST / HTTP/1.1\r\n" + c.lines + headEnd)); ok != c.ok || ok && length != c.length {
+			t.Errorf("%q: %d, %t; want %d, %t", c.lines, length, ok, c.length, c.ok)
+		}
+	}
+}
+
 func TestBodyLength(t *testing.T) {
 	pieces := []string{
 		"POST / HTTP/1.1", "GET /a HTTP/1.1", "Host: shop", "Content-Length: 3", "content-length:3", "Content-Length: 3, 3", "Content-Length: +3", "Content-Length : 3",
