@@ -6,9 +6,9 @@ import (
 )
 
 const (
-	// easily is what a batch takes at most where nothing needs to rest: at 2,000 events/s, everything on two processors, it is 1 to 4 ms. In a crowd it is 10.
-	easily = 6 * time.Millisecond
-	// restFactor is how long events gather for each moment by which batches take longer than easily, and restMost how long they gather at most.
+	// restAbove is what a batch takes at most where nothing needs to rest: at 2,000 events/s, everything on two processors, it is 1 to 4 ms. In a crowd it is 10.
+	restAbove = 6 * time.Millisecond
+	// restFactor is how long events gather for each moment by which batches take longer than restAbove, and restMost how long they gather at most.
 	restFactor = 6
 	restMost   = 25 * time.Millisecond
 	// paceOver is of how many batches what they take is averaged, and paceMost the most that one counts: a single slow one is no crowd.
@@ -16,8 +16,8 @@ const (
 	paceMost = 20 * time.Millisecond
 	// restFor is for how long batches rest before what they take without that is looked at again.
 	restFor = 2 * time.Second
-	// hurried is how many events wait for a runner that is behind: it does not rest.
-	hurried = 1000
+	// farBehind is from how many waiting events on a runner does not rest.
+	farBehind = 1000
 )
 
 // pace lets events gather between batches while batches take long. A batch of a few events costs nearly what one of many does: where processors are short,
@@ -37,21 +37,22 @@ type pace struct {
 func (p *pace) folded(took time.Duration) {
 	p.next = took < restMost
 	now := time.Now()
-	if p.rests > 0 && now.Before(p.until) {
-		return
-	}
 	if p.rests > 0 {
+		if now.Before(p.until) {
+			return
+		}
 		p.rests, p.seen = 0, 0
 	}
 	p.usual += (min(took, paceMost) - p.usual) / paceOver
-	if p.seen++; p.seen >= paceOver && p.usual > easily {
-		p.rests, p.until = min(restFactor*(p.usual-easily), restMost), now.Add(restFor)
+	if p.seen++; p.seen >= paceOver && p.usual > restAbove {
+		p.rests, p.until = min(restFactor*(p.usual-restAbove), restMost), now.Add(restFor)
 	}
 }
 
-// rest waits, once after a batch, for as long as events are to gather, or until ctx ends. Where none is waiting yet, or more than a few, it does not.
+// rest waits, once after a batch, for as long as events are to gather, or until ctx ends. Where none is waiting yet, or too many
+// are, it does not. Partitions that are assigned meanwhile are taken up afterwards.
 func (p *pace) rest(ctx context.Context, waiting int64) {
-	if !p.next || p.rests == 0 || waiting == 0 || waiting >= hurried {
+	if !p.next || p.rests == 0 || waiting == 0 || waiting >= farBehind {
 		return
 	}
 	p.next = false

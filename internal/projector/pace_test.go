@@ -92,7 +92,7 @@ func TestEventsGatherWhileBatchesTakeLong(t *testing.T) {
 	constant := func(took time.Duration) func(int) time.Duration {
 		return func(int) time.Duration { return took }
 	}
-	const while = 20 * time.Second
+	const while = 10 * time.Second
 	for _, c := range []struct {
 		name        string
 		every       time.Duration // an event
@@ -100,7 +100,7 @@ func TestEventsGatherWhileBatchesTakeLong(t *testing.T) {
 		least, most int // batches a second
 	}{
 		{"quick batches", time.Millisecond / 2, constant(2 * time.Millisecond), 499, 501},
-		{"as long as they may be", time.Millisecond / 2, constant(easily), 165, 168},
+		{"as long as they may be", time.Millisecond / 2, constant(restAbove), 165, 168},
 		{"slow batches", time.Millisecond / 2, constant(10 * time.Millisecond), 29, 40},
 		{"slow batches, and nothing waits", 50 * time.Millisecond, constant(10 * time.Millisecond), 19, 21},
 		{"batches that take longer than events gather", time.Millisecond / 2, constant(restMost), 39, 41},
@@ -133,8 +133,8 @@ func TestRestsEndWhenBatchesAreQuickWithoutThem(t *testing.T) {
 					return took(n)
 				}
 			}
-			unhurried = runFor(t, 20*time.Second, every, took)
-			if after := runFor(t, 20*time.Second, every, crowd(new(time.Time))); after < unhurried*9/10 {
+			unhurried = runFor(t, 10*time.Second, every, took)
+			if after := runFor(t, 10*time.Second, every, crowd(new(time.Time))); after < unhurried*9/10 {
 				t.Errorf("%d batches long after a crowd, %d without one", after, unhurried)
 			}
 		})
