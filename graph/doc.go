@@ -18,3 +18,7 @@ package graph
 //go:generate gofmt -w -r "graphql.MarshalSliceConcurrently(a, b, 1, false, c) -> marshalList(a, b, c)" generated
 //go:generate gofmt -w -r "graphql.DeferredGroup{Defers: a, Path: graphql.GetPath(b), FieldSet: c, Context: b} -> deferredGroup(b, a, c)" generated
 //go:generate gofmt -w -r "graphql.ResolveField(a, b, c, d, func(ctx context.Context) (any, error) { return e, nil }, nil, f, true, g) -> plainField(a, c, d, e, f)" generated
+//go:generate gofmt -w -r "graphql.NewFieldSet(fields) -> newObject(fields)" generated
+//go:generate gofmt -w -r "innerFunc(ctx, out) -> innerFunc(ctx, &out.FieldSet)" generated
+//go:generate gofmt -w -r "graphql.NewFieldSet(nil) -> deferredFields(fields)" generated
+//go:generate gofmt -w -r "make(map[string]*graphql.FieldSetView) -> deferredViews(fields)" generated

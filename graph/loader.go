@@ -2,6 +2,7 @@ package graph
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
 
@@ -17,61 +18,57 @@ type loader[K comparable, V any] struct {
 	fetch func(ctx context.Context, keys []K) ([]V, error)
 
 	mu        sync.Mutex
-	announced []K
+	announced []K // since the last reading; keys may stand there twice
 	loaded    map[K]loaded[V]
 }
 
 type loaded[V any] struct {
 	value V
 	err   error
-	// ready is false for a key that was announced and not read yet.
-	ready bool
 }
+
+// errUnread is what there is of a key whose reading was broken off.
+var errUnread = errors.New("graph: it was not read to the end")
 
 // announce says that keys may be needed.
 func (l *loader[K, V]) announce(keys ...K) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.note(keys)
-}
-
-func (l *loader[K, V]) note(keys []K) {
-	if l.loaded == nil {
-		l.loaded = make(map[K]loaded[V], len(keys))
-	}
-	for _, k := range keys {
-		if _, known := l.loaded[k]; !known {
-			l.loaded[k] = loaded[V]{}
-			l.announced = append(l.announced, k)
-		}
-	}
+	l.announced = append(l.announced, keys...)
 }
 
 // prime gives the value of a key that is known already.
 func (l *loader[K, V]) prime(key K, value V) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.note([]K{key})
-	l.loaded[key] = loaded[V]{value: value, ready: true}
+	l.keep(key, loaded[V]{value: value})
+}
+
+func (l *loader[K, V]) keep(key K, value loaded[V]) {
+	if l.loaded == nil {
+		l.loaded = make(map[K]loaded[V], len(l.announced)+1)
+	}
+	l.loaded[key] = value
 }
 
 // load returns the value of a key, and reads it together with all keys that were announced if it is not there yet.
 func (l *loader[K, V]) load(ctx context.Context, key K) (V, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.note([]K{key})
-	if !l.loaded[key].ready {
-		l.read(ctx)
+	if _, known := l.loaded[key]; !known {
+		l.read(ctx, key)
 	}
 	found := l.loaded[key]
 	return found.value, found.err
 }
 
-func (l *loader[K, V]) read(ctx context.Context) {
-	keys := make([]K, 0, len(l.announced))
-	for _, k := range l.announced {
-		if !l.loaded[k].ready {
+// read reads the key, and what was announced and has not been read.
+func (l *loader[K, V]) read(ctx context.Context, key K) {
+	keys := make([]K, 0, len(l.announced)+1)
+	for _, k := range append(l.announced, key) {
+		if _, known := l.loaded[k]; !known {
 			keys = append(keys, k)
+			l.keep(k, loaded[V]{err: errUnread}) // it may have been announced twice
 		}
 	}
 	l.announced = nil
@@ -81,9 +78,9 @@ func (l *loader[K, V]) read(ctx context.Context) {
 		values, err := l.fetch(ctx, batch)
 		for i, k := range batch {
 			if err != nil {
-				l.loaded[k] = loaded[V]{err: err, ready: true}
+				l.keep(k, loaded[V]{err: err})
 			} else {
-				l.loaded[k] = loaded[V]{value: values[i], ready: true}
+				l.keep(k, loaded[V]{value: values[i]})
 			}
 		}
 	}

@@ -222,9 +222,9 @@ var stockPayloadImplementors = []string{"StockPayload"}
 func (ec *executionContext) _StockPayload(ctx context.Context, sel ast.SelectionSet, obj *model.StockPayload) graphql.Marshaler {
 	fields := graphql.CollectFields(ec.OperationContext, sel, stockPayloadImplementors)
 
-	out := graphql.NewFieldSet(fields)
-	deferredFieldSet := graphql.NewFieldSet(nil)
-	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	out := newObject(fields)
+	deferredFieldSet := deferredFields(fields)
+	deferLabelToView := deferredViews(fields)
 	for i, field := range fields {
 		switch field.Name {
 		case "__typename":

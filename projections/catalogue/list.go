@@ -70,8 +70,7 @@ func (f Filter) where() (condition string, args []any) {
 		if !*f.InStock {
 			not = "NOT "
 		}
-		conditions = append(conditions, not+`EXISTS (SELECT FROM catalogue.variants v JOIN stock.levels l USING (sku)
-			WHERE v.product = p.id AND l.on_hand > l.reserved)`)
+		conditions = append(conditions, not+`EXISTS (SELECT FROM stock.levels l WHERE l.product = p.id AND l.on_hand > l.reserved)`)
 	}
 	if f.MinPrice != nil || f.MaxPrice != nil {
 		add(`EXISTS (SELECT FROM catalogue.variants v WHERE v.product = p.id
@@ -121,8 +120,7 @@ func (m *Model) List(ctx context.Context, q Query) (paging.Page[catalog.State], 
 	// The key has a name of its own: ORDER BY would take an output column's name before a column's.
 	sql := `SELECT ` + key + ` AS cursor_key, id, document FROM catalogue.products p WHERE ` + where + ` AND ` + clauses.Where +
 		` ORDER BY ` + clauses.OrderBy + fmt.Sprintf(` LIMIT %d`, clauses.Limit)
-	var page paging.Page[catalog.State]
-	err = m.models.Query(ctx, q.needs(), sql, clauses.Args, func(rows pgx.Rows) error {
+	page, err := projector.List(ctx, m.models, q.needs(), sql, clauses.Args, func(rows pgx.Rows) (paging.Page[catalog.State], error) {
 		list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r paging.Row[catalog.State], err error) {
 			var key, id string
 			var doc []byte
@@ -133,8 +131,7 @@ func (m *Model) List(ctx context.Context, q Query) (paging.Page[catalog.State], 
 			r.Value = &catalog.State{}
 			return r, sonic.ConfigStd.Unmarshal(doc, r.Value)
 		})
-		page = paging.Cut(clauses, list)
-		return err
+		return paging.Cut(clauses, list), err
 	})
 	if err != nil {
 		return page, fmt.Errorf("catalogue: listing: %w", err)
@@ -145,9 +142,8 @@ func (m *Model) List(ctx context.Context, q Query) (paging.Page[catalog.State], 
 // Count returns how many products List would find on all its pages.
 func (m *Model) Count(ctx context.Context, f Filter) (n int, err error) {
 	where, args := f.where()
-	err = m.models.Query(ctx, f.needs(), `SELECT count(*) FROM catalogue.products p WHERE `+where, args, func(rows pgx.Rows) (err error) {
-		n, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
-		return err
+	n, err = projector.List(ctx, m.models, f.needs(), `SELECT count(*) FROM catalogue.products p WHERE `+where, args, func(rows pgx.Rows) (int, error) {
+		return pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
 	})
 	if err != nil {
 		return 0, fmt.Errorf("catalogue: counting: %w", err)

@@ -20,15 +20,18 @@ const Name = "stock"
 func Projection() projector.Projection {
 	return projector.Projection{
 		Name:    Name,
-		Version: 1,
+		Version: 2, // 2: found by product
 		Events:  es.TypesOf(inventory.Events()),
 		Postgres: &projector.Postgres{
-			Schema: []string{`CREATE TABLE stock.levels (
-				sku      text COLLATE "C" PRIMARY KEY,
-				product  text NOT NULL,
-				on_hand  bigint NOT NULL,
-				reserved bigint NOT NULL
-			) WITH (fillfactor = 70)`},
+			Schema: []string{
+				`CREATE TABLE stock.levels (
+					sku      text COLLATE "C" PRIMARY KEY,
+					product  text COLLATE "C" NOT NULL,
+					on_hand  bigint NOT NULL,
+					reserved bigint NOT NULL
+				) WITH (fillfactor = 70)`,
+				`CREATE INDEX ON stock.levels (product)`, // no reservation changes it: its updates stay within their page
+			},
 			Apply: func(ctx context.Context, tx *projector.Tx, events []es.Event) error {
 				return projector.Fold(ctx, tx, events, sku, load, fold, save)
 			},
