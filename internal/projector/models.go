@@ -59,6 +59,7 @@ type Models struct {
 	namesMu sync.Mutex
 	names   map[string]*schemaNames // by the schemas' names
 
+	lists     listReads
 	documents documentReader
 	editions  atomic.Pointer[editions]
 }

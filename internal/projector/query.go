@@ -30,19 +30,11 @@ type Need struct {
 // [*ParkedError], when an operator has set aside what is asked for. Read may be called again when a server was lost meanwhile (it must not have
 // effects of its own); its other errors are returned as they are.
 func (m *Models) Query(ctx context.Context, need Need, sql string, args []any, read func(pgx.Rows) error) error {
-	if len(need.Projections) == 0 {
-		return errors.New("projector: a query needs a model")
+	q, err := m.newQuery(ctx, need, statement{sql, args, read})
+	if err != nil {
+		return err
 	}
-	for _, name := range need.Projections {
-		if p := m.byName[name]; p == nil || p.Postgres == nil {
-			return fmt.Errorf("projector: there is no model %q in PostgreSQL", name)
-		}
-	}
-	now := time.Now()
-	q := &query{
-		Models: m, need: need, statement: statement{sql, args, read}, began: now, position: es.PositionFrom(ctx), sources: sourcesFrom(ctx),
-	}
-	if q.sources != nil {
+	if q.sources = sourcesFrom(ctx); q.sources != nil {
 		if q.position = q.sources.wanted(); q.position > 0 {
 			err := q.until(ctx, q.sources.until)
 			if !errors.Is(err, ErrStale) {
@@ -52,11 +44,24 @@ func (m *Models) Query(ctx context.Context, need Need, sql string, args []any, r
 			q = &query{Models: m, need: need, statement: q.statement, began: time.Now(), sources: q.sources}
 		}
 	}
-	err := q.until(ctx, m.deadline(ctx, now))
+	err = q.until(ctx, m.deadline(ctx, q.began))
 	if q.position > 0 {
 		q.observe(err)
 	}
 	return err
+}
+
+// newQuery returns a query at the position of ctx, or an error if it needs no model or one that there is not.
+func (m *Models) newQuery(ctx context.Context, need Need, s statement) (*query, error) {
+	if len(need.Projections) == 0 {
+		return nil, errors.New("projector: a query needs a model")
+	}
+	for _, name := range need.Projections {
+		if p := m.byName[name]; p == nil || p.Postgres == nil {
+			return nil, fmt.Errorf("projector: there is no model %q in PostgreSQL", name)
+		}
+	}
+	return &query{Models: m, need: need, statement: s, began: time.Now(), position: es.PositionFrom(ctx)}, nil
 }
 
 // until runs the query and waits for what it needs until then.
@@ -89,9 +94,10 @@ type query struct {
 	began    time.Time
 	sparing  time.Time // until then the primary is spared
 	waited   time.Duration
-	late     []string // projections that were not as far as needed in the last snapshot
-	unknown  int      // how often a table was not found
-	sources  *Sources // nil: nobody wants to know
+	late     []string        // projections that were not as far as needed in the last snapshot
+	unknown  int             // how often a table was not found
+	sources  *Sources        // nil: nobody wants to know
+	found    map[string]seen // what the snapshot of its rows showed
 }
 
 // statement is what a query runs.
@@ -364,6 +370,7 @@ func (q *query) take(results pgx.BatchResults, schemas map[string]string) (live 
 	if err == nil {
 		err = rows.Err()
 	}
+	q.found = found
 	if err == nil && q.sources != nil {
 		for name, g := range found {
 			q.sources.note(name, g.Part, q.need.Streams)

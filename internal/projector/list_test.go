@@ -1,0 +1,135 @@
+package projector_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/millrace/millrace/internal/es"
+	"github.com/millrace/millrace/internal/projector"
+)
+
+var tallies = projector.Need{Projections: []string{"tally"}}
+
+// lasts lists the last positions of all streams, through a gate if there is one.
+func lasts(ctx context.Context, m *projector.Models, gate func()) (map[string]int64, error) {
+	return projector.List(ctx, m, tallies, `SELECT stream, last FROM tally.streams WHERE $1::bigint IS NOT NULL`, []any{1}, func(rows pgx.Rows) (map[string]int64, error) {
+		if gate != nil {
+			gate()
+		}
+		all := make(map[string]int64)
+		var stream string
+		var last int64
+		_, err := pgx.ForEachRow(rows, []any{&stream, &last}, func() error {
+			all[stream] = last
+			return nil
+		})
+		return all, err
+	})
+}
+
+// TestListsShowEachWhatHeAsksFor has buyers who all look at one list, each for the event that he has just caused: every one of them sees his own, however
+// many share what is read, and whoever of these goes away meanwhile.
+func TestListsShowEachWhatHeAsksFor(t *testing.T) {
+	t.Parallel()
+	const callers, rounds = 24, 30
+	f := setup(t)
+	f.worker("one")
+	m := f.modelsWith(withAmpleWait)
+	f.fill(10, 10)
+	f.expect(m)
+	var reads atomic.Int64
+	var all sync.WaitGroup
+	for caller := range callers {
+		all.Go(func() {
+			stream := fmt.Sprintf("tally-caller-%d", caller)
+			for i := range rounds {
+				ctx, wanted := t.Context(), int64(0)
+				if caller%3 > 0 { // a third is content with what there is, and goes away soon
+					wanted = f.append(stream, added{N: i})
+					ctx = es.WithPosition(ctx, wanted)
+				} else {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithCancel(ctx)
+					time.AfterFunc(time.Duration(i)*100*time.Microsecond, cancel)
+				}
+				list, err := lasts(ctx, m, func() { reads.Add(1) })
+				if ctx.Err() != nil && t.Context().Err() == nil {
+					continue
+				}
+				if err != nil || list[stream] < wanted {
+					t.Errorf("caller %d wants position %d and sees %d, %v", caller, wanted, list[stream], err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	t.Logf("%d lists were read %d times", callers*rounds, reads.Load())
+}
+
+// TestAListIsReadAgainForWhoCameLater has a read hang and the one who asked for it go away: those who came after it had begun neither wait for it nor get it.
+func TestAListIsReadAgainForWhoCameLater(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.worker("one")
+	m := f.modelsWith(withAmpleWait)
+	position := f.append("tally-one", added{N: 1})
+	f.expect(m)
+
+	begun, gate := make(chan struct{}, 1), make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	first := make(chan error, 1)
+	go func() {
+		_, err := lasts(ctx, m, func() { begun <- struct{}{}; <-gate })
+		first <- err
+	}()
+	<-begun
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			list, err := lasts(t.Context(), m, nil)
+			if err != nil || list["tally-one"] != position {
+				t.Errorf("it got %v, %v", list, err)
+			}
+		})
+	}
+	cancel()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Errorf("the first got %v", err)
+	}
+	all.Wait() // they do not wait for the gate: what hangs is passed
+	close(gate)
+}
+
+func TestMistakesInLists(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.worker("one")
+	m := f.models()
+	f.expect(m)
+	own := errors.New("the caller's own")
+	list := func(ctx context.Context, need projector.Need, sql string, err error) error {
+		_, got := projector.List(ctx, m, need, sql, nil, func(rows pgx.Rows) (int, error) { return 0, err })
+		return got
+	}
+	if err := list(t.Context(), tallies, `SELECT 1 FROM tally.streams`, own); !errors.Is(err, own) {
+		t.Errorf("got %v", err)
+	}
+	if err := list(t.Context(), projector.Need{Projections: []string{"nothing"}}, `SELECT 1`, nil); err == nil || err.Error() != `projector: there is no model "nothing" in PostgreSQL` {
+		t.Errorf("got %v", err)
+	}
+	if err := list(t.Context(), tallies, `SELECT nothing FROM tally.streams`, nil); err == nil || errors.Is(err, es.ErrUnavailable) || errors.Is(err, projector.ErrStale) {
+		t.Errorf("got %v", err)
+	}
+	began := time.Now()
+	if err := list(es.WithPosition(t.Context(), 1_000_000), tallies, `SELECT 1 FROM tally.streams`, nil); !errors.Is(err, projector.ErrStale) || time.Since(began) > 4*time.Second {
+		t.Errorf("a position that is not reached: %v after %v", err, time.Since(began))
+	}
+}
