@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/millrace/millrace/domain/cart"
+	"github.com/millrace/millrace/domain/catalog"
 	"github.com/millrace/millrace/internal/es"
 )
 
@@ -18,6 +19,8 @@ type CartResult struct {
 	ID string
 	// State is the decided state.
 	State cart.State
+	// Products are those of the lines that were put into it, as the decision saw them; for a repetition of a request there may be none.
+	Products []catalog.State
 	// Position is that of the effect.
 	Position int64
 }
@@ -32,19 +35,20 @@ func (a *App) CartCreate(ctx context.Context, in CartCreate) (CartResult, error)
 	}
 	ids := a.cartIDs(ctx)
 	answer := newShown(Carts)
+	var found offer
 	position, err := a.execute(ctx, es.Command{
 		Name:    "cart.create",
 		Streams: stocksOf(lines),
 		Decide: func(d *es.Decision) error {
-			priced, err := offered(d, lines)
-			if err != nil {
+			var err error
+			if found, err = offered(d, lines); err != nil {
 				return err
 			}
 			stream, before, err := ids.free(d)
 			if err != nil {
 				return err
 			}
-			events, err := cart.Create{Currency: a.currency, Lines: priced}.Decide(before)
+			events, err := cart.Create{Currency: a.currency, Lines: found.lines}.Decide(before)
 			if err != nil {
 				return at(err, "input")
 			}
@@ -59,7 +63,7 @@ func (a *App) CartCreate(ctx context.Context, in CartCreate) (CartResult, error)
 	if err != nil {
 		return CartResult{}, err
 	}
-	return CartResult{ID: id, State: answer.state, Position: position}, nil
+	return CartResult{ID: id, State: answer.state, Products: found.products, Position: position}, nil
 }
 
 // cartIDs are the ids that a new cart may have, the first that is free. Under a key they follow from it, so that no record has to hold

@@ -53,11 +53,17 @@ func clip(s string) string {
 	return s
 }
 
+// offer is what the catalogue says of lines at the moment of a decision.
+type offer struct {
+	lines    []cart.NewLine
+	products []catalog.State // of the lines, in their order
+}
+
 // offered completes lines with what the catalogue says of their SKUs at this moment. It refuses SKUs that shoppers do not
 // see.
-func offered(d *es.Decision, lines []LineInput) ([]cart.NewLine, error) {
+func offered(d *es.Decision, lines []LineInput) (offer, error) {
 	if err := d.Need(stocksOf(lines)...); err != nil {
-		return nil, err
+		return offer{}, err
 	}
 	owners := make([]string, len(lines)) // products' ids; empty where nobody sells the SKU
 	var products []string
@@ -67,7 +73,7 @@ func offered(d *es.Decision, lines []LineInput) ([]cart.NewLine, error) {
 		}
 		stock, err := es.State(d, Stocks.Stream(l.SKU))
 		if err != nil {
-			return nil, err
+			return offer{}, err
 		}
 		if stock.Opened() {
 			owners[i] = stock.Product
@@ -75,16 +81,16 @@ func offered(d *es.Decision, lines []LineInput) ([]cart.NewLine, error) {
 		}
 	}
 	if err := d.Need(products...); err != nil {
-		return nil, err
+		return offer{}, err
 	}
-	complete := make([]cart.NewLine, len(lines))
+	complete := offer{lines: make([]cart.NewLine, len(lines)), products: make([]catalog.State, len(lines))}
 	var errs []error
 	for i, l := range lines {
 		var product catalog.State
 		if owners[i] != "" {
 			var err error
 			if product, err = es.State(d, Products.Stream(owners[i])); err != nil {
-				return nil, err
+				return offer{}, err
 			}
 		}
 		variant, ok := product.Variant(l.SKU)
@@ -92,12 +98,13 @@ func offered(d *es.Decision, lines []LineInput) ([]cart.NewLine, error) {
 			errs = append(errs, errUnknownSKU(l.SKU).At("input", "lines", strconv.Itoa(i)))
 			continue
 		}
-		complete[i] = cart.NewLine{
+		complete.products[i] = product
+		complete.lines[i] = cart.NewLine{
 			SKU: l.SKU, Product: product.ID, Title: product.LineTitle(variant), Quantity: l.Quantity, UnitPrice: variant.Price,
 		}
 	}
 	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
+		return offer{}, errors.Join(errs...)
 	}
 	return complete, nil
 }

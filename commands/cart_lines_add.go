@@ -26,6 +26,7 @@ func (a *App) CartLinesAdd(ctx context.Context, in CartLinesAdd) (CartResult, er
 		return CartResult{}, err
 	}
 	answer := newShown(Carts)
+	var found offer
 	position, err := a.execute(ctx, es.Command{
 		Name:    "cart.lines_add",
 		Streams: append(stocksOf(lines), stream.Name()),
@@ -37,11 +38,10 @@ func (a *App) CartLinesAdd(ctx context.Context, in CartLinesAdd) (CartResult, er
 			if _, err := (cart.AddLines{}).Decide(before); err != nil {
 				return at(err, "input") // a closed cart is refused whatever is to be put into it
 			}
-			priced, err := offered(d, lines)
-			if err != nil {
+			if found, err = offered(d, lines); err != nil {
 				return err
 			}
-			events, err := cart.AddLines{Lines: priced}.Decide(before)
+			events, err := cart.AddLines{Lines: found.lines}.Decide(before)
 			if err != nil {
 				return at(err, "input")
 			}
@@ -52,5 +52,5 @@ func (a *App) CartLinesAdd(ctx context.Context, in CartLinesAdd) (CartResult, er
 	if err != nil {
 		return CartResult{}, err
 	}
-	return CartResult{ID: in.CartID, State: answer.state, Position: position}, nil
+	return CartResult{ID: in.CartID, State: answer.state, Products: found.products, Position: position}, nil
 }

@@ -65,6 +65,16 @@ func TestBatching(t *testing.T) {
 				cart { total { amount } lines { unitPrice { amount } variant { available } } } } }`,
 			map[string]any{"c": idOf("Cart", c.ID)}, map[string]int{"execute": 1, "products": 1, "stock": 1},
 		},
+		"mutation, of what it has read itself": {
+			`mutation { cartCreate(input: {lines: [{sku: "SKU00", quantity: 2}]}) {
+				cart { total { amount } lines { unitPrice { amount } variant { sku product { title createdAt } } } } } }`,
+			nil, map[string]int{"execute": 1},
+		},
+		"mutation, of what it has read itself and not": {
+			`mutation($c: ID!) { cartLinesAdd(input: {cartId: $c, lines: [{sku: "SKU01", quantity: 1}]}) {
+				cart { total { amount } } } }`,
+			map[string]any{"c": idOf("Cart", c.ID)}, map[string]int{"execute": 1, "products": 1},
+		},
 	} {
 		s.resetCounts()
 		staff(t, base, q.query, q.variables).must(t)

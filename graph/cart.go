@@ -169,7 +169,7 @@ func lineInputs(in []*model.CartLineInput) []commands.LineInput {
 	return lines
 }
 
-// changedCart answers from the decided state. The prices of lines that were just added are those of the decision, which a
+// changedCart answers from the decided state. Products and prices of lines that were just added are those of the decision, which a
 // read model may not have yet.
 func changedCart(ctx context.Context, result commands.CartResult, added []commands.LineInput, err error) (*model.CartPayload, error) {
 	position, broken, err := ended(ctx, result.Position, err)
@@ -178,6 +178,10 @@ func changedCart(ctx context.Context, result commands.CartResult, added []comman
 	}
 	payload := &model.CartPayload{UserErrors: broken, Position: position}
 	if len(broken) == 0 {
+		products := &callFrom(ctx).loaders.products
+		for i := range result.Products {
+			products.prime(result.Products[i].ID, &result.Products[i])
+		}
 		payload.Cart = newCart(ctx, result.ID, result.State)
 		payload.Cart.Fresh = make(map[string]bool, len(added))
 		for _, l := range added {
