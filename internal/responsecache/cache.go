@@ -21,8 +21,11 @@ import (
 )
 
 const (
-	// Grace is how long an entry is served after it was last known to be good, and how long a reading waits for the read models.
-	Grace = 50 * time.Millisecond
+	// Grace is how long an entry is served after it was last known to be good. Whoever asks after renewal has it read anew: while a crowd buys,
+	// each order touches the pages that everybody looks at, and they would be read without a pause.
+	Grace, renewal = 80 * time.Millisecond, 60 * time.Millisecond
+	// patience is how long a reading waits for the read models.
+	patience = 50 * time.Millisecond
 	// certainty is how old Postgres's word on where the log ends may be. It is asked every 50 ms at least.
 	certainty = 250 * time.Millisecond
 	// leftAlone is how long nothing is read, where there is an old answer, after the stores could not answer.
@@ -218,7 +221,9 @@ func (c *Cache) Do(ctx context.Context, key Key, fill Fill) (Answer, error) {
 			c.metrics.local.Inc()
 			return e.answer(Hit, 0), nil
 		case passing:
-			c.fly(ctx, key, fill, nil)
+			if now.Sub(e.goodAt()) >= renewal {
+				c.fly(ctx, key, fill, nil)
+			}
 			c.metrics.local.Inc()
 			return e.answer(Hit, 0), nil
 		case outdated:
@@ -319,7 +324,7 @@ func (c *Cache) read(ctx context.Context, key Key, fill Fill, f *flight) {
 		}
 	}
 	position := c.o.Feed.Head()
-	reading, sources := projector.WithSources(ctx, position, Grace)
+	reading, sources := projector.WithSources(ctx, position, patience)
 	f.Filled = fill(reading)
 	if f.Away {
 		c.away.Store(time.Now().Add(leftAlone).UnixNano())

@@ -7,8 +7,8 @@
 // now: Postgres has said so a moment ago.
 //
 // Between an event and its being seen in the read model the old answer is as good as a new one. Nobody knows for how long
-// that is, so that an entry that was touched is served for [Grace] after it was last known to be good, while somebody reads it
-// anew, and then no more. It is only kept for the case that nothing can be read at all.
+// that is, so that an entry that was touched is served for [Grace] after it was last known to be good, and then no more: towards the
+// end of it whoever asks has it read anew meanwhile. It is only kept for the case that nothing can be read at all.
 //
 // Whoever asks while an answer is being read waits for that one. Whoever came later than Grace after the reading had begun
 // takes it only if it is still good.
