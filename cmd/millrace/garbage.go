@@ -13,7 +13,7 @@ import (
 // there is little to do stays small.
 const (
 	// garbageRoom is how many bytes of garbage a busy process may have. What holds more than that goes by quietPercent.
-	garbageRoom = 64 << 20
+	garbageRoom = 96 << 20
 	// quietPercent is Go's own value of GOGC, and mostPercent the largest that a busy process gets.
 	quietPercent, mostPercent = 100, 400
 	// busyRate is how many bytes a second a process allocates that is busy. It no longer is when it has allocated less than a quarter of that for quietTime.

@@ -20,7 +20,7 @@ import (
 	"github.com/millrace/millrace/internal/projector"
 )
 
-// Models reads the lists; see projector.Models. It must ask the primary, not a replica.
+// Models reads the lists; see projector.Models.
 type Models interface {
 	Query(ctx context.Context, need projector.Need, sql string, args []any, read func(pgx.Rows) error) error
 }
