@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -130,7 +131,8 @@ func createGeneration(ctx context.Context, tx pgx.Tx, info es.Log, p *Projection
 	return number, createNumbered(ctx, tx, info, p, number, status, owner)
 }
 
-// createNumbered makes the schema, the tables and the checkpoints of a generation with a number that is free.
+// createNumbered makes the schema, the tables and the checkpoints of a generation with a number that is free. One with an owner, which fills it in bulk, gets
+// its indexes from [build.complete].
 func createNumbered(ctx context.Context, tx pgx.Tx, info es.Log, p *Projection, number int, status string, owner *string) error {
 	if _, err := tx.Exec(ctx, `INSERT INTO projections (name, generation, version, status, owner, log_id, log_epoch, switched_at)
 		VALUES ($1, $2, $3, $4::text, $5, $6, $7, CASE WHEN $4 = 'live' THEN now() END)`,
@@ -152,6 +154,9 @@ func createNumbered(ctx context.Context, tx pgx.Tx, info es.Log, p *Projection, 
 	}
 	schemas := map[string]string{p.sqlName(): schema}
 	for i, ddl := range p.Postgres.Schema {
+		if owner != nil && isIndex(ddl) {
+			continue
+		}
 		if _, err := tx.Exec(ctx, rewriteSchemas(ddl, schemas)); err != nil {
 			return fmt.Errorf("statement %d of the schema: %w", i+1, err)
 		}
@@ -161,6 +166,11 @@ func createNumbered(ctx context.Context, tx pgx.Tx, info es.Log, p *Projection, 
 		WHERE name = $1 AND generation = $2`, p.Name, number, schema)
 	return err
 }
+
+var indexPattern = regexp.MustCompile(`(?i)^\s*CREATE\s+INDEX\s`)
+
+// isIndex reports whether a statement of a schema makes an index that finds rows and asks nothing of them.
+func isIndex(ddl string) bool { return indexPattern.MatchString(ddl) }
 
 // dropGeneration removes what a generation kept, if it has that status still. Its row stays, so that its number is not
 // used again.

@@ -100,6 +100,9 @@ func (b *build) past(ctx context.Context, until int64) error {
 	if err := b.rebuilder.fold(ctx, b.sinks, 0, until); err != nil {
 		return err
 	}
+	if err := b.complete(ctx); err != nil {
+		return err
+	}
 	for i := range b.o.Projections {
 		p := &b.o.Projections[i]
 		if err := b.check(ctx, b.sinksOf(p), until); err != nil {
@@ -111,7 +114,7 @@ func (b *build) past(ctx context.Context, until int64) error {
 		}
 		b.switched[p.Name] = true
 	}
-	return b.analyse(ctx)
+	return nil
 }
 
 // PastModels lists the models of the past of the projections.

@@ -31,7 +31,8 @@ type Projection struct {
 // Postgres is a model kept in tables.
 type Postgres struct {
 	// Schema is the DDL, in order, naming tables as "<projection>.<table>". Every table needs a primary key:
-	// it is how differences are named.
+	// it is how differences are named. A rebuild makes what begins with CREATE INDEX when it has filled the tables: Apply finds
+	// rows by their primary keys, or by a UNIQUE index.
 	Schema []string
 	// Apply folds events into the tables. The events are in log order, decoded, of wanted types, and of several
 	// partitions. They and the slice are valid during the call only, and read only. An error (or a panic) undoes

@@ -263,25 +263,50 @@ func (b *build) bulk(ctx context.Context) error {
 		}
 		b.folded = head
 	}
-	return b.analyse(ctx)
+	return b.complete(ctx)
 }
 
 // roughStatistics is the statistics target of a new generation: enough to tell large tables from small ones and rare values from
 // frequent ones. The server's own analysis, which takes ten times as long, comes after it by itself.
 const roughStatistics = "10"
 
-// analyse gives the planner figures of the new tables before the first query sees them.
-func (b *build) analyse(ctx context.Context) error {
+// complete makes the indexes of new tables and gives the planner figures of them, before the first query sees them. To sort the keys of a whole table costs a
+// fraction of putting each in its place, for the primary and for each replica.
+func (b *build) complete(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, s := range b.sinks {
 		if s.store.name() == storePostgres {
-			group.Go(func() error { return b.analyseTables(ctx, schemaName(s.projection.Name, s.generation)) })
+			group.Go(func() error {
+				schema := schemaName(s.projection.Name, s.generation)
+				if err := b.index(ctx, s.projection, schema); err != nil {
+					return err
+				}
+				return b.analyse(ctx, schema)
+			})
 		}
 	}
 	return group.Wait()
 }
 
-func (b *build) analyseTables(ctx context.Context, schema string) error {
+// indexTimeout bounds the making of one index.
+const indexTimeout = time.Hour
+
+func (b *build) index(ctx context.Context, p *Projection, schema string) error {
+	for i, ddl := range p.Postgres.Schema {
+		if !isIndex(ddl) {
+			continue
+		}
+		making, cancel := context.WithTimeout(ctx, indexTimeout)
+		_, err := b.o.Pool.Exec(making, rewriteSchemas(ddl, map[string]string{p.sqlName(): schema}))
+		cancel()
+		if err != nil {
+			return fmt.Errorf("projector: statement %d of the schema of %s: %w", i+1, p.Name, err)
+		}
+	}
+	return nil
+}
+
+func (b *build) analyse(ctx context.Context, schema string) error {
 	tables, err := tablesOf(ctx, b.o.Pool, schema)
 	if err != nil {
 		return err
