@@ -19,7 +19,7 @@ type CartResult struct {
 	ID string
 	// State is the decided state.
 	State cart.State
-	// Products are those of the lines that were put into it, as the decision saw them; for a repetition of a request there may be none.
+	// Products are those of the lines that were put into it, as the decision saw them; none under a key.
 	Products []catalog.State
 	// Position is that of the effect.
 	Position int64
@@ -63,7 +63,7 @@ func (a *App) CartCreate(ctx context.Context, in CartCreate) (CartResult, error)
 	if err != nil {
 		return CartResult{}, err
 	}
-	return CartResult{ID: id, State: answer.state, Products: found.products, Position: position}, nil
+	return CartResult{ID: id, State: answer.state, Products: found.told(ctx), Position: position}, nil
 }
 
 // cartIDs are the ids that a new cart may have, the first that is free. Under a key they follow from it, so that no record has to hold

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"context"
 	"errors"
 	"strconv"
 
@@ -57,6 +58,15 @@ func clip(s string) string {
 type offer struct {
 	lines    []cart.NewLine
 	products []catalog.State // of the lines, in their order
+}
+
+// told returns the products for an answer. Under a key there are none: a repetition, which may be decided before it is known as one, must not show them as they
+// are by then.
+func (o offer) told(ctx context.Context) []catalog.State {
+	if _, keyed := KeyFrom(ctx); keyed {
+		return nil
+	}
+	return o.products
 }
 
 // offered completes lines with what the catalogue says of their SKUs at this moment. It refuses SKUs that shoppers do not

@@ -52,5 +52,5 @@ func (a *App) CartLinesAdd(ctx context.Context, in CartLinesAdd) (CartResult, er
 	if err != nil {
 		return CartResult{}, err
 	}
-	return CartResult{ID: in.CartID, State: answer.state, Products: found.products, Position: position}, nil
+	return CartResult{ID: in.CartID, State: answer.state, Products: found.told(ctx), Position: position}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -320,4 +321,29 @@ func TestSalesAddUp(t *testing.T) {
 	if want := []string{"600002 FULFILLED", "600001 FULFILLED"}; !slices.Equal(numbers, want) {
 		t.Errorf("the orders are %q, want %q", numbers, want)
 	}
+}
+
+// TestCallersThatShareWhatIsReadHaveTheirOwnPages has a crowd ask for two pages that PostgreSQL is asked for in the same words: the first two products, and the last
+// two in reverse.
+func TestCallersThatShareWhatIsReadHaveTheirOwnPages(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for _, title := range []string{"A", "B", "C"} {
+		s.product(t, title, "1.00", 1, catalog.StatusActive)
+	}
+	m, ctx := catalogue.New(s.models), s.now(t)
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() {
+			q, want := catalogue.Query{Window: paging.Window{First: 2}}, "A B true false"
+			if i%2 == 1 {
+				q, want = catalogue.Query{Window: paging.Window{Last: 2}, Reverse: true}, "B A false true"
+			}
+			page, err := m.List(ctx, q)
+			if got := fmt.Sprint(strings.Join(titles(page), " "), " ", page.HasNext, " ", page.HasPrevious); err != nil || got != want {
+				t.Errorf("%+v: %s, %v, want %s", q.Window, got, err, want)
+			}
+		})
+	}
+	all.Wait()
 }

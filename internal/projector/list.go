@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
+	"reflect"
 	"sync"
 	"time"
 
@@ -16,7 +16,7 @@ import (
 
 // List is [Models.Query] for a list that a crowd asks for: while it is being read, those who come ask for it once, all together, as soon as that is done. Nobody
 // gets what was read before he came, nor what does not show his position: who asks for more than the others waits for it on his own. What collect returns is
-// theirs together, so that nobody may change it.
+// theirs together: it depends on nothing but the rows, and nobody changes it.
 func List[T any](ctx context.Context, m *Models, need Need, sql string, args []any, collect func(pgx.Rows) (T, error)) (list T, err error) {
 	alone := func() (list T, err error) {
 		err = m.Query(ctx, need, sql, args, func(rows pgx.Rows) (err error) {
@@ -25,7 +25,7 @@ func List[T any](ctx context.Context, m *Models, need Need, sql string, args []a
 		})
 		return list, err
 	}
-	key, err := json.Marshal(args)
+	values, err := json.Marshal(args)
 	if err != nil || len(need.Streams) > 0 || sourcesFrom(ctx) != nil { // with sources it is read for many already
 		return alone()
 	}
@@ -33,16 +33,17 @@ func List[T any](ctx context.Context, m *Models, need Need, sql string, args []a
 	if err != nil {
 		return list, err
 	}
+	waiting := ctx
 	if q.position > 0 {
-		waiting, cancel := context.WithDeadline(ctx, m.deadline(ctx, q.began))
+		var cancel context.CancelFunc
+		waiting, cancel = context.WithDeadline(ctx, m.deadline(ctx, q.began))
 		defer cancel()
 		if q.required, err = q.require(waiting, need.Projections, q.position, nil); err != nil {
 			return alone()
 		}
 	}
-	r := m.lists.join(strings.Join(need.Projections, " ")+"\n"+sql+"\n"+string(key), func(r *listRead) error {
-		ctx, cancel := detached(ctx)
-		defer cancel()
+	key := fmt.Sprint(reflect.TypeFor[T](), need.Projections, "\n", sql, "\n", string(values))
+	r := m.lists.join(ctx, key, func(ctx context.Context, r *listRead) error {
 		shared, err := m.newQuery(es.WithPosition(ctx, 0), need, statement{sql, args, func(rows pgx.Rows) (err error) {
 			r.list, err = collect(rows)
 			return err
@@ -55,14 +56,15 @@ func List[T any](ctx context.Context, m *Models, need Need, sql string, args []a
 	})
 	select {
 	case <-r.done:
-	case <-ctx.Done():
+	case <-waiting.Done():
 	}
-	switch {
-	case ctx.Err() != nil:
+	if m.lists.leave(key, r); ctx.Err() != nil {
 		return list, ctx.Err()
-	case errors.Is(r.err, context.DeadlineExceeded): // of the one who came first
-		return alone()
-	case r.err != nil:
+	}
+	if waiting.Err() != nil || q.position > 0 && errors.Is(r.err, ErrStale) {
+		return alone() // which says what is late
+	}
+	if r.err != nil {
 		return list, r.err
 	}
 	if _, err := q.judge(r.found); err != nil {
@@ -73,15 +75,6 @@ func List[T any](ctx context.Context, m *Models, need Need, sql string, args []a
 		q.observe(nil)
 	}
 	return r.list.(T), nil
-}
-
-// detached returns a context that ends when ctx is to end at the latest, but not when ctx is cancelled.
-func detached(ctx context.Context) (context.Context, context.CancelFunc) {
-	still := context.WithoutCancel(ctx)
-	if deadline, ok := ctx.Deadline(); ok {
-		return context.WithDeadline(still, deadline)
-	}
-	return still, func() {}
 }
 
 // turnover is how long a read of a list waits for the one before, which may hang.
@@ -95,55 +88,83 @@ type listReads struct {
 
 // listRead is one read of a list. What came of it is there when done is closed.
 type listRead struct {
-	done  chan struct{}
-	list  any
-	found map[string]seen
-	err   error
+	done   chan struct{}
+	cancel context.CancelFunc
+	list   any
+	found  map[string]seen
+	err    error
 
-	begun bool // guarded by the mutex of listReads
-	began time.Time
+	// Guarded by the mutex of listReads.
+	waiting int
+	begun   bool
+	began   time.Time
 }
 
-// join returns a read that has not begun yet, and begins soon. Read fills in what it finds.
-func (l *listReads) join(key string, read func(*listRead) error) *listRead {
+// join returns a read that has not begun yet, and begins soon; who has it leaves it. Read fills in what it finds.
+func (l *listReads) join(ctx context.Context, key string, read func(context.Context, *listRead) error) *listRead {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := l.newest[key]
 	if before != nil && !before.begun {
+		before.waiting++
 		return before
 	}
-	r := &listRead{done: make(chan struct{})}
 	if l.newest == nil {
 		l.newest = make(map[string]*listRead)
 	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the others wait when this one goes away
+	r := &listRead{done: make(chan struct{}), cancel: cancel, waiting: 1}
 	l.newest[key] = r
-	go l.run(key, r, before, read)
+	go l.run(ctx, key, r, before, read)
 	return r
 }
 
+// leave gives a read up. With the last one who waits for it, it ends: leave returns when it has.
+func (l *listReads) leave(key string, r *listRead) {
+	l.mu.Lock()
+	r.waiting--
+	last := r.waiting == 0
+	if last && !r.begun {
+		l.forget(key, r) // nobody is to join it any more
+	}
+	l.mu.Unlock()
+	if last {
+		r.cancel()
+		<-r.done
+	}
+}
+
+func (l *listReads) forget(key string, r *listRead) {
+	if l.newest[key] == r {
+		delete(l.newest, key)
+	}
+}
+
 // run reads once the read before is done, or takes long.
-func (l *listReads) run(key string, r, before *listRead, read func(*listRead) error) {
+func (l *listReads) run(ctx context.Context, key string, r, before *listRead, read func(context.Context, *listRead) error) {
+	defer r.cancel()
+	defer func() {
+		if p := recover(); p != nil { // as of a request: the process goes on
+			r.err = fmt.Errorf("projector: reading a list: panic: %v", p)
+		}
+		l.mu.Lock()
+		l.forget(key, r)
+		l.mu.Unlock()
+		close(r.done)
+	}()
 	if before != nil {
 		late := time.NewTimer(time.Until(before.began.Add(turnover)))
 		defer late.Stop()
 		select {
 		case <-before.done:
 		case <-late.C:
+		case <-ctx.Done():
 		}
 	}
 	l.mu.Lock()
 	r.begun, r.began = true, time.Now()
 	l.mu.Unlock()
-	defer func() {
-		if p := recover(); p != nil { // as of a request: the process goes on
-			r.err = fmt.Errorf("projector: reading a list: panic: %v", p)
-		}
-		l.mu.Lock()
-		if l.newest[key] == r {
-			delete(l.newest, key)
-		}
-		l.mu.Unlock()
-		close(r.done)
-	}()
-	r.err = read(r)
+	if r.err = ctx.Err(); r.err == nil {
+		r.err = read(ctx, r)
+	}
 }

@@ -1,6 +1,7 @@
 package projector
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -14,19 +15,19 @@ func TestWhoComesWhileAListIsReadReadsTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l listReads
 		gate, begun := make(chan struct{}), 0
-		read := func(r *listRead) error {
+		read := func(_ context.Context, r *listRead) error {
 			begun++
 			r.list = begun
 			<-gate
 			return nil
 		}
-		first := l.join("list", read)
+		first := l.join(t.Context(), "list", read)
 		synctest.Wait()
 		crowd := make([]*listRead, 100)
 		for i := range crowd {
-			crowd[i] = l.join("list", read)
+			crowd[i] = l.join(t.Context(), "list", read)
 		}
-		other := l.join("another list", func(*listRead) error { return nil })
+		other := l.join(t.Context(), "another list", func(context.Context, *listRead) error { return nil })
 		<-other.done
 		if begun != 1 {
 			t.Errorf("%d reads have begun", begun)
@@ -34,7 +35,7 @@ func TestWhoComesWhileAListIsReadReadsTogether(t *testing.T) {
 		gate <- struct{}{}
 		<-first.done
 		synctest.Wait()
-		late := l.join("list", read)
+		late := l.join(t.Context(), "list", read)
 		close(gate)
 		for _, r := range crowd {
 			if <-r.done; r.list != 2 {
@@ -56,10 +57,10 @@ func TestAListThatHangsIsNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l listReads
 		hang := make(chan struct{})
-		first := l.join("list", func(*listRead) error { <-hang; return nil })
+		first := l.join(t.Context(), "list", func(context.Context, *listRead) error { <-hang; return nil })
 		synctest.Wait()
 		began := time.Now()
-		second := l.join("list", func(r *listRead) error { r.list = 2; return nil })
+		second := l.join(t.Context(), "list", func(_ context.Context, r *listRead) error { r.list = 2; return nil })
 		<-second.done
 		if took := time.Since(began); took != turnover || second.list != 2 {
 			t.Errorf("%v after %v", second.list, took)
@@ -69,7 +70,7 @@ func TestAListThatHangsIsNotWaitedFor(t *testing.T) {
 			t.Error("the one that hangs is done")
 		default:
 		}
-		third := l.join("list", func(r *listRead) error { r.list = 3; return nil })
+		third := l.join(t.Context(), "list", func(_ context.Context, r *listRead) error { r.list = 3; return nil })
 		if <-third.done; third.list != 3 || time.Since(began) != turnover {
 			t.Errorf("%v after %v", third.list, time.Since(began))
 		}
@@ -81,13 +82,54 @@ func TestWhatGoesWrongInAListIsTold(t *testing.T) {
 	t.Parallel()
 	var l listReads
 	wrong := errors.New("wrong")
-	if r := l.join("list", func(*listRead) error { return wrong }); r != nil {
+	if r := l.join(t.Context(), "list", func(context.Context, *listRead) error { return wrong }); r != nil {
 		if <-r.done; !errors.Is(r.err, wrong) {
 			t.Errorf("got %v", r.err)
 		}
 	}
-	r := l.join("list", func(*listRead) error { panic("nil map") })
+	r := l.join(t.Context(), "list", func(context.Context, *listRead) error { panic("nil map") })
 	if <-r.done; r.err == nil || !strings.Contains(r.err.Error(), "nil map") {
 		t.Errorf("a panic is %v", r.err)
 	}
+}
+
+// TestAListEndsWithTheLastWhoWaits has those who share a read go away one after the other, while it is being read and before that.
+func TestAListEndsWithTheLastWhoWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var l listReads
+		reads := 0
+		read := func(ctx context.Context, r *listRead) error {
+			reads++
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		asker, cancel := context.WithCancel(t.Context())
+		first := l.join(asker, "list", read)
+		synctest.Wait()
+		second := l.join(t.Context(), "list", read)
+		if l.join(t.Context(), "list", read) != second {
+			t.Fatal("the third does not share the second's")
+		}
+		cancel()
+		synctest.Wait()
+		select {
+		case <-first.done:
+			t.Error("a read ended with the context of who began it")
+		default:
+		}
+		l.leave("list", second)
+		synctest.Wait()
+		if second.err != nil || len(l.newest) != 1 {
+			t.Errorf("with one of two a read ended: %v", second.err)
+		}
+		l.leave("list", second) // which has not begun
+		if !errors.Is(second.err, context.Canceled) || reads != 1 || len(l.newest) != 0 {
+			t.Errorf("with the last one: %v, %d reads, %d left", second.err, reads, len(l.newest))
+		}
+		l.leave("list", first)
+		if !errors.Is(first.err, context.Canceled) {
+			t.Errorf("with the only one: %v", first.err)
+		}
+	})
 }

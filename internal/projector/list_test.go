@@ -101,11 +101,11 @@ func TestAListIsReadAgainForWhoCameLater(t *testing.T) {
 		})
 	}
 	cancel()
+	all.Wait() // they do not wait for the gate: what hangs is passed
+	close(gate)
 	if err := <-first; !errors.Is(err, context.Canceled) {
 		t.Errorf("the first got %v", err)
 	}
-	all.Wait() // they do not wait for the gate: what hangs is passed
-	close(gate)
 }
 
 func TestMistakesInLists(t *testing.T) {
@@ -132,4 +132,41 @@ func TestMistakesInLists(t *testing.T) {
 	if err := list(es.WithPosition(t.Context(), 1_000_000), tallies, `SELECT 1 FROM tally.streams`, nil); !errors.Is(err, projector.ErrStale) || time.Since(began) > 4*time.Second {
 		t.Errorf("a position that is not reached: %v after %v", err, time.Since(began))
 	}
+}
+
+// TestAListThatNobodyWaitsForLetsGo cancels whoever asks for lists that take long: they leave the servers' connections to others.
+func TestAListThatNobodyWaitsForLetsGo(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.worker("one")
+	m := f.models()
+	f.fill(10, 10)
+	f.expect(m)
+	ctx, cancel := context.WithCancel(t.Context())
+	const askers = 40
+	var all sync.WaitGroup
+	for n := range askers {
+		all.Go(func() {
+			_, err := projector.List(ctx, m, tallies, `SELECT 1 FROM tally.streams, pg_sleep(4) WHERE $1::bigint >= 0`, []any{n / 2}, func(rows pgx.Rows) (int, error) {
+				rows.Close()
+				return 0, rows.Err()
+			})
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	busy := func() (n int32) {
+		for _, pool := range append(f.replicas, f.pool) {
+			n += pool.Stat().AcquiredConns()
+		}
+		return n
+	}
+	eventually(t, 5*time.Second, "the connections are busy", func() bool { return busy() >= 10 })
+	cancel()
+	all.Wait()
+	if _, err := lasts(t.Context(), m, nil); err != nil {
+		t.Errorf("the next list: %v", err)
+	}
+	eventually(t, 2*time.Second, "the connections are free", func() bool { return busy() <= 2 })
 }

@@ -23,7 +23,7 @@ import (
 const (
 	// Grace is how long an entry is served after it was last known to be good. Whoever asks after renewal has it read anew: while a crowd buys,
 	// each order touches the pages that everybody looks at, and they would be read without a pause.
-	Grace, renewal = 80 * time.Millisecond, 60 * time.Millisecond
+	Grace, renewal = 70 * time.Millisecond, 55 * time.Millisecond
 	// patience is how long a reading waits for the read models.
 	patience = 50 * time.Millisecond
 	// certainty is how old Postgres's word on where the log ends may be. It is asked every 50 ms at least.

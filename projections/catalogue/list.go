@@ -3,6 +3,7 @@ package catalogue
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/bytedance/sonic"
@@ -120,8 +121,8 @@ func (m *Model) List(ctx context.Context, q Query) (paging.Page[catalog.State], 
 	// The key has a name of its own: ORDER BY would take an output column's name before a column's.
 	sql := `SELECT ` + key + ` AS cursor_key, id, document FROM catalogue.products p WHERE ` + where + ` AND ` + clauses.Where +
 		` ORDER BY ` + clauses.OrderBy + fmt.Sprintf(` LIMIT %d`, clauses.Limit)
-	page, err := projector.List(ctx, m.models, q.needs(), sql, clauses.Args, func(rows pgx.Rows) (paging.Page[catalog.State], error) {
-		list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r paging.Row[catalog.State], err error) {
+	list, err := projector.List(ctx, m.models, q.needs(), sql, clauses.Args, func(rows pgx.Rows) ([]paging.Row[catalog.State], error) {
+		return pgx.CollectRows(rows, func(row pgx.CollectableRow) (r paging.Row[catalog.State], err error) {
 			var key, id string
 			var doc []byte
 			if err := row.Scan(&key, &id, &doc); err != nil {
@@ -131,12 +132,11 @@ func (m *Model) List(ctx context.Context, q Query) (paging.Page[catalog.State], 
 			r.Value = &catalog.State{}
 			return r, sonic.ConfigStd.Unmarshal(doc, r.Value)
 		})
-		return paging.Cut(clauses, list), err
 	})
 	if err != nil {
-		return page, fmt.Errorf("catalogue: listing: %w", err)
+		return paging.Page[catalog.State]{}, fmt.Errorf("catalogue: listing: %w", err)
 	}
-	return page, nil
+	return paging.Cut(clauses, slices.Clone(list)), nil // the rows are others' too, who may see another page in them
 }
 
 // Count returns how many products List would find on all its pages.
