@@ -48,8 +48,8 @@ func TestRoomForGarbage(t *testing.T) {
 		"quiet":                {false, 1 << 20, 100},
 		"nothing collected":    {true, 0, 100},
 		"next to nothing":      {true, 1 << 20, 400},
-		"half as much as fits": {true, 32 << 20, 200},
-		"as much as fits":      {true, 64 << 20, 100},
+		"half as much as fits": {true, garbageRoom / 2, 200},
+		"as much as fits":      {true, garbageRoom, 100},
 		"more":                 {true, 1 << 30, 100},
 	} {
 		if got := garbagePercent(c.busy, c.live); got != c.want {
