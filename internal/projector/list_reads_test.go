@@ -82,12 +82,11 @@ func TestWhatGoesWrongInAListIsTold(t *testing.T) {
 	t.Parallel()
 	var l listReads
 	wrong := errors.New("wrong")
-	if r := l.join(t.Context(), "list", func(context.Context, *listRead) error { return wrong }); r != nil {
-		if <-r.done; !errors.Is(r.err, wrong) {
-			t.Errorf("got %v", r.err)
-		}
+	r := l.join(t.Context(), "list", func(context.Context, *listRead) error { return wrong })
+	if <-r.done; !errors.Is(r.err, wrong) {
+		t.Errorf("got %v", r.err)
 	}
-	r := l.join(t.Context(), "list", func(context.Context, *listRead) error { panic("nil map") })
+	r = l.join(t.Context(), "list", func(context.Context, *listRead) error { panic("nil map") })
 	if <-r.done; r.err == nil || !strings.Contains(r.err.Error(), "nil map") {
 		t.Errorf("a panic is %v", r.err)
 	}

@@ -370,8 +370,7 @@ func (q *query) take(results pgx.BatchResults, schemas map[string]string) (live 
 	if err == nil {
 		err = rows.Err()
 	}
-	q.found = found
-	if err == nil && q.sources != nil {
+	if q.found = found; err == nil && q.sources != nil {
 		for name, g := range found {
 			q.sources.note(name, g.Part, q.need.Streams)
 		}
