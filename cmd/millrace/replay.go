@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 
 	"github.com/millrace/millrace/commands"
 	"github.com/millrace/millrace/internal/projector"
@@ -22,9 +21,6 @@ type replayCommand struct {
 	DropPast whichPast `xor:"what" placeholder:"POSITION|all" help:"Drop the models of the past: those of a position, or all."`
 	JSON     bool      `help:"Print the result as JSON."`
 }
-
-// replayMemory is where the collector stops being calm, in bytes.
-const replayMemory = 768 << 20
 
 // replayed is what a replay or a rollback did, for machines.
 type replayed struct {
@@ -56,9 +52,6 @@ func (c *replayCommand) Run(ctx context.Context, out *console) error {
 	if err != nil {
 		return err
 	}
-	// A rebuild allocates much and keeps little: a calmer collector makes it a third faster, within bounds.
-	debug.SetGCPercent(400)
-	debug.SetMemoryLimit(replayMemory)
 	do, doing := c.rebuild, "rebuilding"
 	switch {
 	case c.Verify:
