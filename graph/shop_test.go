@@ -446,7 +446,7 @@ func (f feedOf) Head() int64 {
 }
 
 // Confirmed says that the log ends where it ends now.
-func (f feedOf) Confirmed() (int64, time.Time) { return f.Head(), time.Now() }
+func (f feedOf) Confirmed() (int64, time.Time, bool) { return f.Head(), time.Now(), false }
 
 // everything is read models that nobody switches, and that no event changes: what a test reads it does not tell.
 type everything struct{}

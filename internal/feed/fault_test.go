@@ -388,8 +388,8 @@ func TestConfirmed(t *testing.T) {
 	last := b.log.MustAppend(t, 3)[2].Position
 	confirmed := func(since time.Time) func() bool {
 		return func() bool {
-			position, at := f.Confirmed()
-			return position >= last && position <= f.Head() && at.After(since)
+			position, at, more := f.Confirmed()
+			return position >= last && position <= f.Head() && at.After(since) && !more
 		}
 	}
 	for range 3 { // it goes on, whether something happens or not

@@ -68,7 +68,7 @@ type Feed struct {
 	window    window
 	changed   chan struct{} // closed, and replaced, whenever the window grew
 	ready     chan struct{}
-	asked     confirmation // the newest answer of Postgres, whether the window has come so far or not
+	asked     confirmation // what Postgres has answered, whether the window has come so far or not
 	confirmed confirmation // the newest that it has come up to
 
 	filling sync.Mutex    // held by who reads Postgres to extend the window

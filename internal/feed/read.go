@@ -25,24 +25,31 @@ type confirmation struct {
 }
 
 // Confirmed returns a position at or below Head at which the log ended, as Postgres has said, not before a time: whoever has seen
-// the events up to that position had seen all of them then. The zero time means that Postgres has not said anything yet.
-func (f *Feed) Confirmed() (position int64, at time.Time) {
+// the events up to that position had seen all of them then. The zero time means that Postgres has not said anything yet. More
+// reports whether it has said since that there are events that are still on their way here.
+func (f *Feed) Confirmed() (position int64, at time.Time, more bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.confirmed.position, f.confirmed.at
+	return f.confirmed.position, f.confirmed.at, f.isBehind()
 }
 
-// answered notes that the log ended at head when Postgres was asked at a time.
+// isBehind reports whether the window has not come up to what Postgres has said.
+func (f *Feed) isBehind() bool { return f.asked.position > f.window.head }
+
+// answered notes that the log ended at head when Postgres was asked at a time. An answer that the window has not come up to yet
+// stays until it has: where events are always later than the next answer nothing would ever be confirmed.
 func (f *Feed) answered(head int64, at time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.asked = confirmation{head, at}
+	if !f.isBehind() {
+		f.asked = confirmation{head, at}
+	}
 	f.confirm()
 }
 
 // confirm is called with the lock held when the window has grown or Postgres has answered.
 func (f *Feed) confirm() {
-	if f.asked.position <= f.window.head {
+	if !f.isBehind() {
 		f.confirmed = f.asked
 	}
 }

@@ -26,7 +26,7 @@ const (
 	Grace, renewal = 70 * time.Millisecond, 55 * time.Millisecond
 	// patience is how long a reading waits for the read models.
 	patience = 50 * time.Millisecond
-	// certainty is how old Postgres's word on where the log ends may be. It is asked every 50 ms at least.
+	// certainty is how old Postgres's word that there is nothing else may be. It is asked every 50 ms at least.
 	certainty = 250 * time.Millisecond
 	// leftAlone is how long nothing is read, where there is an old answer, after the stores could not answer.
 	leftAlone = time.Second
@@ -45,7 +45,7 @@ type Key [32]byte
 // Feed tells of events, and how far the log is known.
 type Feed interface {
 	Head() int64
-	Confirmed() (position int64, at time.Time)
+	Confirmed() (position int64, at time.Time, more bool)
 	Follow(ctx context.Context, after int64, do func([]es.Event) error) error
 }
 

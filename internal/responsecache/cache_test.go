@@ -42,14 +42,14 @@ func (s *stores) Head() int64 {
 	return int64(len(s.events))
 }
 
-func (s *stores) Confirmed() (int64, time.Time) {
+func (s *stores) Confirmed() (int64, time.Time, bool) {
 	head := s.Head()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sure.IsZero() {
-		return head, time.Now()
+		return head, time.Now(), false
 	}
-	return head, s.sure
+	return head, s.sure, false
 }
 
 func (s *stores) Follow(ctx context.Context, after int64, do func([]es.Event) error) error {

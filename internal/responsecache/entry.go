@@ -94,11 +94,11 @@ func (c *Cache) isGood(e *entry, now time.Time) bool {
 		return false
 	}
 	seen, asOf := c.touches.seen.Load(), e.asOf.Load()
-	position, at := c.o.Feed.Confirmed()
+	position, at, more := c.o.Feed.Confirmed()
 	if seen < position || asOf < seen && !c.touches.untouched(&e.reading, asOf) {
 		return false
 	}
-	certain := now.Sub(at) < certainty
+	certain := !more && now.Sub(at) < certainty // what is on its way may concern it
 	if certain {
 		at = now
 	}
