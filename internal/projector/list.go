@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -64,6 +65,9 @@ func List[T any](ctx context.Context, m *Models, need Need, sql string, args []a
 	if waiting.Err() != nil || q.position > 0 && errors.Is(r.err, ErrStale) {
 		return alone() // which says what is late
 	}
+	if r.panicked != "" {
+		panic(r.panicked) // the caller's affair, as if it had read alone
+	}
 	if r.err != nil {
 		return list, r.err
 	}
@@ -88,11 +92,12 @@ type listReads struct {
 
 // listRead is one read of a list. What came of it is there when done is closed.
 type listRead struct {
-	done   chan struct{}
-	cancel context.CancelFunc
-	list   any
-	found  map[string]seen
-	err    error
+	done     chan struct{}
+	cancel   context.CancelFunc
+	list     any
+	found    map[string]seen
+	err      error
+	panicked string // what, and where; "": it has not
 
 	// Guarded by the mutex of listReads.
 	waiting int
@@ -144,8 +149,8 @@ func (l *listReads) forget(key string, r *listRead) {
 func (l *listReads) run(ctx context.Context, key string, r, before *listRead, read func(context.Context, *listRead) error) {
 	defer r.cancel()
 	defer func() {
-		if p := recover(); p != nil { // as of a request: the process goes on
-			r.err = fmt.Errorf("projector: reading a list: panic: %v", p)
+		if p := recover(); p != nil {
+			r.panicked = fmt.Sprintf("%v\n%s", p, debug.Stack())
 		}
 		l.mu.Lock()
 		l.forget(key, r)

@@ -87,8 +87,8 @@ func TestWhatGoesWrongInAListIsTold(t *testing.T) {
 		t.Errorf("got %v", r.err)
 	}
 	r = l.join(t.Context(), "list", func(context.Context, *listRead) error { panic("nil map") })
-	if <-r.done; r.err == nil || !strings.Contains(r.err.Error(), "nil map") {
-		t.Errorf("a panic is %v", r.err)
+	if <-r.done; !strings.Contains(r.panicked, "nil map") || !strings.Contains(r.panicked, "list_reads_test.go") {
+		t.Errorf("a panic is %q", r.panicked)
 	}
 }
 

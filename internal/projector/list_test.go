@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -169,4 +170,28 @@ func TestAListThatNobodyWaitsForLetsGo(t *testing.T) {
 		t.Errorf("the next list: %v", err)
 	}
 	eventually(t, 2*time.Second, "the connections are free", func() bool { return busy() <= 2 })
+}
+
+// TestAPanicReachesWhoReads has what collects a list panic: whoever waits for it gets that, with its place, and no connection is kept.
+func TestAPanicReachesWhoReads(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.worker("one")
+	m := f.modelsWith(withAmpleWait)
+	f.fill(10, 10)
+	f.expect(m)
+	for range 50 { // more than there are connections
+		func() {
+			defer func() {
+				if p := fmt.Sprint(recover()); !strings.Contains(p, "no such column") || !strings.Contains(p, "list_test.go") {
+					t.Errorf("the caller got %s", p)
+				}
+			}()
+			_, err := lasts(t.Context(), m, func() { panic("no such column") })
+			t.Errorf("the caller got the error %v", err)
+		}()
+	}
+	if _, err := lasts(t.Context(), m, nil); err != nil {
+		t.Error(err)
+	}
 }
