@@ -99,8 +99,8 @@ func (r *eventRows) events(b *batch) []es.Event {
 const (
 	appendStatement = `
 INSERT INTO events (position, stream, version, type, data, metadata, occurred_at, recorded_at, partition, ordinal, batch)
-SELECT $1 + n, stream, version, type, data::json, metadata::json, occurred_at, $2, partition, ordinal, $3
-FROM unnest($4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::smallint[], $11::bigint[])
+SELECT $1 + n, stream, version, type, data, metadata, occurred_at, $2, partition, ordinal, $3
+FROM unnest($4::text[], $5::bigint[], $6::text[], $7::json[], $8::json[], $9::timestamptz[], $10::smallint[], $11::bigint[])
   WITH ORDINALITY AS rows(stream, version, type, data, metadata, occurred_at, partition, ordinal, n)
 WHERE ` + lockHeld + ` AND ($1 = 0 OR EXISTS (SELECT FROM events WHERE position = $1 AND batch = $12))`
 	// appendPresuming appends only if none of the streams $13 and $14 has begun. It looks where [streamQuery] looks, but in the range of its last row for
