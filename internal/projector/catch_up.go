@@ -250,7 +250,7 @@ func (c *catchUp) foldApart(ctx context.Context, p *part, events []es.Event) err
 
 // advance notes that a partition's mark has moved.
 func (c *catchUp) advance(ctx context.Context, p *part, m move) {
-	c.moved(ctx, p, m)
+	c.moved(ctx, c.store.name(), p, m)
 	if p.failing != 0 && m.to >= p.failing {
 		c.logger.InfoContext(ctx, "projection goes on behind an event that could not be applied before",
 			"partition", p.number, "position", p.failing)

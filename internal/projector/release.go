@@ -43,7 +43,7 @@ func (c *catchUp) release(ctx context.Context, p *part, stream string) error {
 		err := c.commit(ctx, c.store, &c.picked, []move{m}, batch[:size], true)
 		switch {
 		case err == nil:
-			c.moved(ctx, p, m)
+			c.moved(ctx, c.store.name(), p, m)
 			batch, events = batch[size:], events[size:]
 		case !isFault(err):
 			return err

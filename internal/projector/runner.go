@@ -312,18 +312,18 @@ func (r *runner) fold(ctx context.Context, events []es.Event) {
 	}
 	for _, m := range r.moves {
 		if p := r.livePart(m.partition); p != nil {
-			r.moved(ctx, p, m)
+			r.moved(ctx, r.live.name(), p, m)
 		}
 	}
 }
 
 // moved notes that the mark of a partition has moved.
-func (r *runner) moved(ctx context.Context, p *part, m move) {
+func (r *runner) moved(ctx context.Context, store string, p *part, m move) {
 	if len(m.toHeld) > len(m.fromHeld) {
 		for stream, position := range m.toHeld {
 			if _, before := m.fromHeld[stream]; !before {
 				r.logger.WarnContext(ctx, "event parked; its stream waits in this projection until it is retried",
-					"store", r.live.name(), "partition", p.number, "position", position, "stream", stream)
+					"store", store, "partition", p.number, "position", position, "stream", stream)
 			}
 		}
 	}
@@ -414,7 +414,7 @@ func (r *runner) check(ctx context.Context) {
 		return
 	}
 	for _, m := range r.moves {
-		r.moved(ctx, r.parts[m.partition], m)
+		r.moved(ctx, r.live.name(), r.parts[m.partition], m)
 	}
 	if r.live.name() == storeRedis {
 		r.records.remember(ctx, r.moves)
