@@ -64,7 +64,7 @@ type Models struct {
 	editions  atomic.Pointer[editions]
 }
 
-// NewModels checks the options. Documents are answered only while Run runs.
+// NewModels checks the options. Only while Run runs are documents answered, and servers that were left alone asked again.
 func NewModels(o ModelsOptions) (*Models, error) {
 	if err := validateAll(o.Projections); err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func NewModels(o ModelsOptions) (*Models, error) {
 // refreshEvery is how often the list of generations is read.
 const refreshEvery = 500 * time.Millisecond
 
-// Run keeps the list of generations and what is known of the replicas fresh until ctx ends, and returns nil.
+// Run keeps the list of generations and what is known of the servers fresh until ctx ends, and returns nil.
 func (m *Models) Run(ctx context.Context) error {
 	var watching sync.WaitGroup
 	defer watching.Wait()

@@ -174,7 +174,8 @@ func (q *query) ask(ctx context.Context) error {
 		if s == q.primary && behind != nil && standing == nil && time.Now().Before(q.sparing) {
 			return behind
 		}
-		if !s.breaker.Allow() {
+		if !s.breaker.Closed() { // it is tried by Run: of readers that try each server in turn, one always waits
+			s.breaker.Refuse()
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.name, errLeftAlone))
 			continue
 		}

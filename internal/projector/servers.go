@@ -128,7 +128,7 @@ func (m *Models) LeftAlone() []string {
 }
 
 // inTurn returns the servers in the order in which to ask them: healthy replicas, beginning with another one each time, the
-// primary, replicas that lag, and then those that do not answer: their breakers know whether anybody may ask them.
+// primary, replicas that lag, and then those that are left alone.
 func (m *Models) inTurn() []*server {
 	order := make([]*server, 0, len(m.replicas)+1)
 	var lagging, down []*server
@@ -184,8 +184,8 @@ func (m *Models) watchReplicas(ctx context.Context) {
 	}
 }
 
-// measure notes whether a replica has what was the end of the log some time ago. It is also who tries one that has not answered: while
-// others can, no reader waits for it.
+// measure notes whether a replica has what was the end of the log some time ago. It is also who tries one that has not answered, as what
+// refreshes the list of generations tries the primary: no reader waits for them.
 func (m *Models) measure(ctx context.Context, s *server, expected int64) {
 	if !s.breaker.Allow() {
 		return
