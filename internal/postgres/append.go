@@ -96,32 +96,56 @@ func (r *eventRows) events(b *batch) []es.Event {
 	return events
 }
 
-const (
+// The ways to append the rows of a batch, all of them or none. A batch of a few rows is inserted, one of many copied: see [copyFrom].
+var (
 	appendStatement = `
 INSERT INTO events (position, stream, version, type, data, metadata, occurred_at, recorded_at, partition, ordinal, batch)
 SELECT $1 + n, stream, version, type, data, metadata, occurred_at, $2, partition, ordinal, $3
 FROM unnest($4::text[], $5::bigint[], $6::text[], $7::json[], $8::json[], $9::timestamptz[], $10::smallint[], $11::bigint[])
   WITH ORDINALITY AS rows(stream, version, type, data, metadata, occurred_at, partition, ordinal, n)
-WHERE ` + lockHeld + ` AND ($1 = 0 OR EXISTS (SELECT FROM events WHERE position = $1 AND batch = $12))`
-	// appendPresuming appends only if none of the streams $13 and $14 has begun. It looks where [streamQuery] looks, but in the range of its last row for
-	// $14 alone: to $13 it appends the first events itself, which the range's own index refuses where there are any. Where something stands behind
-	// the head it inserts nevertheless: an index refuses it, and then it is asked whose that is, the batch's own perhaps, of an attempt whose outcome
-	// was not known.
-	appendPresuming = appendStatement + ` AND (EXISTS (SELECT FROM events WHERE position = $1 + 1) OR NOT EXISTS (
-  SELECT FROM stream_ranges WHERE stream = ANY ($13::text[] || $14::text[])
+WHERE ` + headStands("$1", "$12")
+	appendPresuming = appendStatement + ` AND ` + nothingBegun("$1", "cardinality($4)", "$13", "$14")
+
+	// admitCopy and admitPresuming let the copy that follows in their transaction append, or have it pass over its rows.
+	admitCopy      = `SELECT set_config('millrace.admit', (` + headStands("$1::bigint", "$2::uuid") + `)::text, true)`
+	admitPresuming = `SELECT set_config('millrace.admit', (` + headStands("$1::bigint", "$2::uuid") + ` AND ` +
+		nothingBegun("$1", "$3::integer", "$4", "$5") + `)::text, true)`
+	// copyStatement asks for what holds for all rows with a function that is stable: with a volatile one PostgreSQL would insert row by row.
+	copyStatement = `COPY events (position, stream, version, type, data, metadata, occurred_at, recorded_at, partition, ordinal, batch)
+FROM STDIN (FORMAT binary) WHERE current_setting('millrace.admit') = 'true'`
+)
+
+// headStands is true where the log ends at a head, which is an event of a batch, and nobody else is about to append. That nothing stands behind the head
+// the primary key finds out.
+func headStands(head, batch string) string {
+	return lockHeld + ` AND (` + head + ` = 0 OR EXISTS (SELECT FROM events WHERE position = ` + head + ` AND batch = ` + batch + `))`
+}
+
+// nothingBegun is true where none of some streams has begun. Where something stands behind the head it is true nevertheless: an index refuses the rows, and
+// then it is asked whose that is, the batch's own perhaps, of an attempt whose outcome was not known.
+func nothingBegun(head, rows, begins, elsewhere string) string {
+	return `(EXISTS (SELECT FROM events WHERE position = ` + head + ` + 1) OR NOT EXISTS (` + begun(head+` + `+rows, begins, elsewhere) + `))`
+}
+
+// begun finds the first events of streams where [streamQuery] looks, but in the range of the batch's last row of those elsewhere alone: to the others the
+// batch itself appends the first events, which the range's own index refuses where there are any.
+//
+// In ranges that are not closed it finds them one stream after the other: the planner, which may know a range as it was when it was small, then sees nothing
+// better than the index of streams.
+func begun(last, begins, elsewhere string) string {
+	all := begins + `::text[] || ` + elsewhere + `::text[]`
+	return `
+  SELECT FROM stream_ranges WHERE stream = ANY (` + all + `)
   UNION ALL
-  ` + begunInOpenRanges + `))`
-	// begunInOpenRanges finds the first events of those streams in ranges that are not closed, one stream after the other: the planner, which may know a
-	// range as it was when it was small, then sees nothing better than the index of streams.
-	begunInOpenRanges = `SELECT FROM event_ranges AS r
-  CROSS JOIN unnest(CASE WHEN r.last_position < $1 + cardinality($4) THEN $13::text[] || $14::text[] ELSE $14 END) AS presumed(name)
+  SELECT FROM event_ranges AS r
+  CROSS JOIN unnest(CASE WHEN r.last_position < ` + last + ` THEN ` + all + ` ELSE ` + elsewhere + ` END) AS presumed(name)
   CROSS JOIN LATERAL (
     SELECT FROM events
     WHERE position >= r.first_position AND stream = presumed.name AND version = 1
     LIMIT 1
   ) AS begun
   WHERE NOT r.closed`
-)
+}
 
 // append writes the batch, its events or, if it has none, its records of keys, in the turn if there is one, and returns nil only when that is
 // committed. It returns errHeadMoved when it was not, and has to be decided again in a turn, and an error wrapping errRefusedRows when the
@@ -271,18 +295,32 @@ func pause(ctx context.Context, attempt int) error {
 }
 
 // statements are those that write the batch.
-func (w *Writer) statements(b *batch) (all []statement) {
-	if r := &b.rows; len(r.stream) > 0 {
-		s := statement{sql: appendStatement, writes: true, args: []any{
-			b.head, r.recordedAt, b.id, r.stream, r.version, r.typ, r.data, r.metadata, r.occurredAt, r.partition, r.ordinal, b.headBatch,
-		}}
-		if len(b.presumed) > 0 {
-			begins, elsewhere := b.presumptions()
-			s.sql, s.args = appendPresuming, append(s.args, begins, elsewhere)
-		}
-		all = append(all, s)
+func (w *Writer) statements(b *batch) []statement {
+	return append(b.inserting(), w.recordStatements(b)...)
+}
+
+// pipelined are those that write the batch in a pipeline, which can copy.
+func (w *Writer) pipelined(b *batch) []statement {
+	if len(b.rows.stream) < copyFrom {
+		return w.statements(b)
 	}
-	return append(all, w.recordStatements(b)...)
+	return append(b.copying(), w.recordStatements(b)...)
+}
+
+// inserting are the statements that append the rows, none if there are none.
+func (b *batch) inserting() []statement {
+	r := &b.rows
+	if len(r.stream) == 0 {
+		return nil
+	}
+	s := statement{sql: appendStatement, writes: true, args: []any{
+		b.head, r.recordedAt, b.id, r.stream, r.version, r.typ, r.data, r.metadata, r.occurredAt, r.partition, r.ordinal, b.headBatch,
+	}}
+	if len(b.presumed) > 0 {
+		begins, elsewhere := b.presumptions()
+		s.sql, s.args = appendPresuming, append(s.args, begins, elsewhere)
+	}
+	return []statement{s}
 }
 
 // presumptions returns the streams that decisions take for empty: those that the batch begins, and the others.

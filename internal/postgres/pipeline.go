@@ -35,6 +35,8 @@ type statement struct {
 	args []any
 	// writes says that the rows that it concerns are what the transaction writes.
 	writes bool
+	// data is what a COPY copies, nil for other statements.
+	data []byte
 }
 
 // attempt is a transaction that has been sent, or could not be.
@@ -99,7 +101,9 @@ type line struct {
 }
 
 // pipelined are the statements that a pipeline can send.
-var pipelined = []string{appendStatement, appendPresuming, recordWithEvents, recordAtHead, makeRoomForKeys}
+var pipelined = []string{
+	appendStatement, appendPresuming, admitCopy, admitPresuming, copyStatement, recordWithEvents, recordAtHead, makeRoomForKeys,
+}
 
 func openLine(ctx context.Context, pool *pgxpool.Pool) (*line, error) {
 	pooled, err := pool.Acquire(ctx)
@@ -153,6 +157,10 @@ func (l *line) send(a *attempt) {
 		}
 		l.frontend.SendBind(&pgproto3.Bind{PreparedStatement: sd.Name, ParameterFormatCodes: values.ParamFormats, Parameters: values.ParamValues})
 		l.frontend.SendExecute(&pgproto3.Execute{})
+		if s.data != nil { // the server takes it when it comes to it, or passes over it if something has failed before
+			l.frontend.Send(&pgproto3.CopyData{Data: s.data})
+			l.frontend.Send(&pgproto3.CopyDone{})
+		}
 	}
 	l.frontend.SendSync(&pgproto3.Sync{})
 	if !l.expect(a) {

@@ -37,10 +37,12 @@ func (l *Log) scanEvent(rows pgx.Rows, e *es.Event) error {
 // eventWidths are the bytes of the eventColumns that come in binary; 0 for texts.
 var eventWidths = [...]int{8, 0, 8, 0, 0, 0, 8, 8, 2, 8}
 
+// year2000 is when PostgreSQL's times begin, in microseconds since 1970.
+const year2000 = 946_684_800_000_000
+
 func int64At(b []byte) int64 { return int64(binary.BigEndian.Uint64(b)) }
 
 // timeAt reads a timestamptz: microseconds since the year 2000, as PostgreSQL's timestamptz_send writes it.
 func timeAt(b []byte) time.Time {
-	const year2000 = 946_684_800_000_000 // microseconds since 1970
 	return time.UnixMicro(int64At(b) + year2000).UTC()
 }

@@ -1,0 +1,64 @@
+package postgres
+
+import (
+	"encoding/binary"
+	"time"
+)
+
+// copyFrom is from how many rows on a batch is copied rather than inserted. PostgreSQL then puts the rows of a page into it at once: with 64 rows an append
+// takes it three quarters of the time, with 8 as long, and with one, by the second statement, half as long again.
+const copyFrom = 16
+
+// copying are the statements that append the rows by copying them.
+func (b *batch) copying() []statement {
+	admit := statement{sql: admitCopy, args: []any{b.head, b.headBatch}}
+	if len(b.presumed) > 0 {
+		begins, elsewhere := b.presumptions()
+		admit.sql, admit.args = admitPresuming, append(admit.args, len(b.rows.stream), begins, elsewhere)
+	}
+	return []statement{admit, {sql: copyStatement, data: b.copied(), writes: true}}
+}
+
+// copied returns the rows in COPY's binary format: https://www.postgresql.org/docs/15/sql-copy.html
+func (b *batch) copied() []byte {
+	const columns, fixed = 11, 2 + 11*4 + 6*8 + 2 + 16
+	r := &b.rows
+	size := 32
+	for i := range r.stream {
+		size += fixed + len(r.stream[i]) + len(r.typ[i]) + len(r.data[i]) + len(r.metadata[i])
+	}
+	d := copyData(make([]byte, 0, size))
+	d = append(d, "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"...)
+	for i := range r.stream {
+		d = binary.BigEndian.AppendUint16(d, columns)
+		d.number(b.head + int64(i) + 1)
+		d.text(r.stream[i])
+		d.number(r.version[i])
+		d.text(r.typ[i])
+		d.text(r.data[i])
+		d.text(r.metadata[i])
+		d.time(r.occurredAt[i])
+		d.time(r.recordedAt)
+		d = binary.BigEndian.AppendUint32(d, 2)
+		d = binary.BigEndian.AppendUint16(d, uint16(r.partition[i]))
+		d.number(r.ordinal[i])
+		d.text(string(b.id[:]))
+	}
+	return binary.BigEndian.AppendUint16(d, 0xffff)
+}
+
+// copyData is what is copied, field by field: its length and its bytes.
+type copyData []byte
+
+func (d *copyData) number(n int64) {
+	*d = binary.BigEndian.AppendUint32(*d, 8)
+	*d = binary.BigEndian.AppendUint64(*d, uint64(n))
+}
+
+func (d *copyData) text(s string) {
+	*d = binary.BigEndian.AppendUint32(*d, uint32(len(s)))
+	*d = append(*d, s...)
+}
+
+// time appends a timestamptz, which [timeAt] reads.
+func (d *copyData) time(t time.Time) { d.number(t.UnixMicro() - year2000) }
