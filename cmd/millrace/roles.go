@@ -27,7 +27,7 @@ func (c *relayCommand) Run(ctx context.Context, out *console) error {
 	})
 }
 
-// relay starts copying the log. Several relays may run at once; one at a time works.
+// relay starts copying the log. Several relays may run at once.
 func (s *shop) relay() *relay.Relay {
 	r := relay.New(relay.Options{
 		Log: s.log.Undecoded(), Info: s.log.Info(), Epoch: s.log.Epoch, NATS: s.nats, Logger: s.logger, Metrics: s.registry,

@@ -253,16 +253,3 @@ func TestAnEventTooLargeForAMessageKeepsItsPlace(t *testing.T) {
 	b.start(t)
 	logtest.RequireCopy(t, b.js, b.log, 1)
 }
-
-func TestALeaderThatIsDeposedStops(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	elections := newElections()
-	b.start(t, func(o *relay.Options) { o.Lead = elections.stand })
-	b.start(t, func(o *relay.Options) { o.Lead = elections.stand })
-	for range 5 {
-		b.log.MustAppend(t, 10)
-		logtest.RequireCopy(t, b.js, b.log, 1)
-		elections.depose()
-	}
-}

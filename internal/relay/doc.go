@@ -17,5 +17,7 @@
 // copy begins afresh in a new stream. A stream that vanished is created again.
 //
 // A relay is woken by [Relay.Offer] in its own process, by [Poke] from others, and looks at the log by itself all the
-// same. Electing a leader saves work; correctness does not depend on it.
+// same. Several may copy one log. Nobody elects a leader, who might be cut off from JetStream and not from those who
+// elect: a relay that gets nowhere because a rival is faster steps back for a moment, so that nearly always one works,
+// and another takes over at once when that one stops for whatever reason.
 package relay

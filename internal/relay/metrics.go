@@ -8,7 +8,6 @@ import (
 type metrics struct {
 	position  prometheus.Gauge
 	lag       prometheus.Gauge
-	leading   prometheus.Gauge
 	published prometheus.Counter
 	refusals  prometheus.Counter
 	aside     prometheus.Counter
@@ -21,8 +20,6 @@ func newMetrics(r prometheus.Registerer) metrics {
 			Name: "millrace_relay_position", Help: "Position up to which JetStream holds the log."}),
 		lag: with.NewGauge(prometheus.GaugeOpts{
 			Name: "millrace_relay_lag_events", Help: "Events of the log, as far as the relay has heard of it, that JetStream does not hold yet."}),
-		leading: with.NewGauge(prometheus.GaugeOpts{
-			Name: "millrace_relay_leading", Help: "1 while this relay is the leader."}),
 		published: with.NewCounter(prometheus.CounterOpts{
 			Name: "millrace_relay_published_total", Help: "Events published and acknowledged."}),
 		refusals: with.NewCounter(prometheus.CounterOpts{

@@ -24,10 +24,6 @@ type Log interface {
 	ReadAll(ctx context.Context, after int64, limit int) ([]es.Event, error)
 }
 
-// Lead waits until this relay is the leader. The context that it returns ends when it no longer is; release gives the
-// leadership up and is called once.
-type Lead func(ctx context.Context) (held context.Context, release func(), err error)
-
 // Options are what a relay is made of. Log, Info and NATS are needed.
 type Options struct {
 	// Log is what is copied.
@@ -43,8 +39,6 @@ type Options struct {
 	Window int64
 	// Replicas is the number of NATS servers that keep the stream; 0 means 1.
 	Replicas int
-	// Lead keeps relays from doing the same work; nil means that this relay always works.
-	Lead Lead
 	// Logger gets what an operator should know; nil means slog.Default().
 	Logger *slog.Logger
 	// Metrics is where the relay's metrics are registered; nil means nowhere.
@@ -153,48 +147,12 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("relay: subscribing to pokes: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only where the connection is gone, and the subscription with it
-	for {
-		err := r.lead(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
+	return r.copy(ctx)
 }
 
 func (r *Relay) poked(m *nats.Msg) {
 	if position, err := strconv.ParseInt(string(m.Data), 10, 64); err == nil && r.offers.hear(position) {
 		r.rouse()
-	}
-}
-
-// lead copies for as long as this relay is the leader.
-func (r *Relay) lead(ctx context.Context) error {
-	if r.Lead == nil {
-		r.metrics.leading.Set(1)
-		return r.copy(ctx)
-	}
-	retry := backoff{}
-	for {
-		held, release, err := r.Lead(ctx)
-		if err == nil {
-			r.metrics.leading.Set(1)
-			err = r.copy(held)
-			r.metrics.leading.Set(0)
-			release()
-			return err
-		}
-		if ctx.Err() != nil {
-			return err
-		}
-		if retry.first() {
-			r.logger.Warn("cannot stand for election", "error", err)
-		}
-		if err := retry.wait(ctx, longestWait, nil); err != nil {
-			return err
-		}
 	}
 }
 
