@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/millrace/millrace/internal/devstack/stacktest"
 	"github.com/millrace/millrace/internal/es"
 	"github.com/millrace/millrace/internal/feed"
 	"github.com/millrace/millrace/internal/jetstreamlog"
@@ -337,6 +338,31 @@ func TestJetStreamAloneIsEnoughWhilePostgresIsDown(t *testing.T) {
 	for range 20 {
 		events := b.log.MustAppend(t, 10)
 		relay.Offer(events)
+		r.await(t, events[9].Position)
+	}
+}
+
+// A connection to NATS that breaks while Postgres is down is made anew, and brings what came meanwhile.
+func TestJetStreamIsFoundAgainWhilePostgresIsDown(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	cut := make(chan struct{})
+	relay, _ := b.startRelay(t)
+	registry := prometheus.NewRegistry()
+	proxy, url := stacktest.ProxyURL(t, b.env.NATSURL)
+	f := b.startFeed(t, withMetrics(registry), func(o *feed.Options) {
+		o.Log = deaf{b.log, cut}
+		o.NATS, _ = logtest.Connect(t, url)
+	})
+	awaitLive(t, registry)
+	r := read(t, f, 0)
+	close(cut)
+	for range 3 {
+		proxy.Cut()
+		events := b.log.MustAppend(t, 10)
+		relay.Offer(events)
+		logtest.AwaitCopy(t, b.js, b.log.Info(), events[9].Position)
+		proxy.Heal()
 		r.await(t, events[9].Position)
 	}
 }

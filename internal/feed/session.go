@@ -72,11 +72,11 @@ func (s *session) open(ctx context.Context) (*jetstream.StreamInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	last := int64(info.State.LastSeq)
+	last, incarnation := int64(info.State.LastSeq), info.Config.Name+info.Created.String()
 	if last <= s.Head() {
+		s.trusted = incarnation
 		return info, nil
 	}
-	incarnation := info.Config.Name + info.Created.String()
 	head, err := s.log.Head(ctx)
 	switch {
 	case err != nil && s.trusted == incarnation:
