@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,21 +17,26 @@ import (
 type relayCommand struct {
 	serverFlags
 	lagFlags
+	windowFlag
 	serviceFlags
+	StreamReplicas int `default:"1" env:"MILLRACE_STREAM_REPLICAS" help:"How many servers of a NATS cluster keep the copy, from when it is made."`
 }
 
 // Run works until the process is told to stop.
 func (c *relayCommand) Run(ctx context.Context, out *console) error {
+	if err := errors.Join(c.windowFlag.check(), aboveZero("--stream-replicas (MILLRACE_STREAM_REPLICAS)", c.StreamReplicas)); err != nil {
+		return err
+	}
 	return c.role(ctx, c.serverFlags, c.lagFlags, out, "relay", func(s *shop) error {
-		s.relay()
+		s.relay(c.StreamWindow, c.StreamReplicas)
 		return nil
 	})
 }
 
 // relay starts copying the log. Several relays may run at once.
-func (s *shop) relay() *relay.Relay {
+func (s *shop) relay(window int64, replicas int) *relay.Relay {
 	r := relay.New(relay.Options{
-		Log: s.log.Undecoded(), Info: s.log.Info(), Epoch: s.log.Epoch, NATS: s.nats, Logger: s.logger, Metrics: s.registry,
+		Log: s.log.Undecoded(), Info: s.log.Info(), Epoch: s.log.Epoch, NATS: s.nats, Window: window, Replicas: replicas, Logger: s.logger, Metrics: s.registry,
 	})
 	s.start(r.Run)
 	return r

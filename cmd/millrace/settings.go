@@ -55,6 +55,18 @@ func (f lagFlags) check() error {
 	return aboveZero("--lag-target (MILLRACE_LAG_TARGET)", f.LagTarget)
 }
 
+// windowFlag bounds the copy of the log in JetStream.
+type windowFlag struct {
+	StreamWindow int64 `default:"0" env:"MILLRACE_STREAM_WINDOW" placeholder:"EVENTS" help:"How many events JetStream keeps, the newest; 0: all. The same for all relays of a shop."`
+}
+
+func (f windowFlag) check() error {
+	if f.StreamWindow < 0 {
+		return usageError{fmt.Errorf("--stream-window (MILLRACE_STREAM_WINDOW) must not be below zero, not %d", f.StreamWindow)}
+	}
+	return nil
+}
+
 // stateFlags bound what is kept in memory of streams that commands are decided on.
 type stateFlags struct {
 	StateCache int `default:"128" env:"MILLRACE_STATE_CACHE" placeholder:"MIB" help:"Memory in MiB, estimated, for the states of streams that commands are decided on."`

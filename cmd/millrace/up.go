@@ -20,6 +20,7 @@ type upCommand struct {
 	dataFlag
 	shopFlags
 	lagFlags
+	windowFlag
 	writeFlags
 	apiFlags
 	serviceFlags
@@ -41,7 +42,7 @@ const stopServersWithin = 30 * time.Second
 // Run starts the servers and all roles, and works until the process is told to stop.
 func (c *upCommand) Run(ctx context.Context, out *console) (err error) {
 	// Before anything is started for them.
-	if err := errors.Join(c.shopFlags.check(), c.lagFlags.check(), c.writeFlags.check(), c.apiFlags.check(), c.serviceFlags.check()); err != nil {
+	if err := errors.Join(c.shopFlags.check(), c.lagFlags.check(), c.windowFlag.check(), c.writeFlags.check(), c.apiFlags.check(), c.serviceFlags.check()); err != nil {
 		return err
 	}
 	if err := c.checkAddrs(ctx, c.serviceFlags); errors.Is(err, syscall.EADDRINUSE) {
@@ -80,7 +81,7 @@ func (c *upCommand) Run(ctx context.Context, out *console) (err error) {
 
 // serve runs every role in this process.
 func (c *upCommand) serve(ctx context.Context, s *shop, out *console) error {
-	relay := s.relay()
+	relay := s.relay(c.StreamWindow, 1)
 	side, err := s.writeSide(c.writeFlags, relay.Offer)
 	if err != nil {
 		return err

@@ -217,6 +217,8 @@ func TestWatchingWithoutSense(t *testing.T) {
 		"projections --every 2s":            "millrace: --every is for --watch\n",
 		"projections --lag-target 0s":       "millrace: --lag-target (MILLRACE_LAG_TARGET) must be above zero, not 0s\n",
 		"up --lag-target 0s --data nowhere": "millrace: --lag-target (MILLRACE_LAG_TARGET) must be above zero, not 0s\n",
+		"relay --stream-window=-1":          "millrace: --stream-window (MILLRACE_STREAM_WINDOW) must not be below zero, not -1\n",
+		"relay --stream-replicas 0":         "millrace: --stream-replicas (MILLRACE_STREAM_REPLICAS) must be above zero, not 0\n",
 	} {
 		var out, err bytes.Buffer
 		if code := run(t.Context(), strings.Fields(args), &out, &err); code != exitUsage || err.String() != want {
