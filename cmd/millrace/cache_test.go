@@ -22,21 +22,14 @@ type window struct {
 	t     *testing.T
 	env   []string
 	addrs []string
+	// processes are those of the apis, the relay and the worker.
+	processes []*child
 }
 
 // openWindow runs a shop of some apis, a relay and a worker, with one product.
 func openWindow(t *testing.T, env []string, apis int) *window {
 	t.Helper()
-	w := &window{t: t, env: env}
-	for range apis {
-		w.addrs = append(w.addrs, freeAddr(t))
-		spawn(t, env, "api", "--addr", w.addrs[len(w.addrs)-1])
-	}
-	spawn(t, env, "relay")
-	spawn(t, env, "worker")
-	for _, addr := range w.addrs {
-		await(t, "the api to be ready", settle, func() bool { return ready(addr) })
-	}
+	w := reopenWindow(t, env, apis)
 	var created struct {
 		ProductCreate, StockReceive struct{ UserErrors userErrors }
 	}
@@ -44,6 +37,21 @@ func openWindow(t *testing.T, env []string, apis int) *window {
 		stockReceive(input: {sku: "LANTERN", quantity: 10}) { userErrors { code message } } }`, nil, &created)
 	if err := created.ProductCreate.UserErrors.err(); err != nil {
 		t.Fatal(err)
+	}
+	return w
+}
+
+// reopenWindow runs the processes of a shop whose log has the product.
+func reopenWindow(t *testing.T, env []string, apis int) *window {
+	t.Helper()
+	w := &window{t: t, env: env}
+	for range apis {
+		w.addrs = append(w.addrs, freeAddr(t))
+		w.processes = append(w.processes, spawn(t, env, "api", "--addr", w.addrs[len(w.addrs)-1]))
+	}
+	w.processes = append(w.processes, spawn(t, env, "relay"), spawn(t, env, "worker"))
+	for _, addr := range w.addrs {
+		await(t, "the api to be ready", settle, func() bool { return ready(addr) })
 	}
 	return w
 }

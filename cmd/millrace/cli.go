@@ -40,6 +40,7 @@ type cli struct {
 	Events      eventsCommand      `cmd:"" help:"Show the log."`
 	Verify      verifyCommand      `cmd:"" help:"Prove that the log, JetStream and the read models agree."`
 	Migrate     migrateCommand     `cmd:"" help:"Bring a database to this release's schema."`
+	Epoch       epochCommand       `cmd:"" help:"Show the log's epoch; --raise has everything that was derived from the log derived again, as after a restore."`
 	Bench       benchCommand       `cmd:"" help:"Measure, each figure against a baseline of the same run."`
 
 	BenchPlain benchPlainCommand `cmd:"" hidden:""`

@@ -286,7 +286,15 @@ func awaitLog(ctx context.Context, pool *pgxpool.Pool, f shopFlags, logger *slog
 		if err == nil {
 			err = migrations.Check(ctx, pool)
 		}
+		epoch := 0
 		if err == nil {
+			epoch, err = log.Epoch(ctx)
+		}
+		switch {
+		case err != nil:
+		case epoch != log.Info().Epoch:
+			continue // this process is the first to notice that the log has moved
+		default:
 			return log, checkSettings(log.Info(), f)
 		}
 		if said != err.Error() {

@@ -59,6 +59,20 @@ func (s *Stack) DelayReplay(ctx context.Context, i int, by time.Duration) error 
 	})
 }
 
+// Promote makes the i-th replica a primary of its own, which goes on from what it has.
+func (s *Stack) Promote(ctx context.Context, i int) error {
+	return s.onReplica(ctx, i, "promoting", func(conn *pgx.Conn) error {
+		var promoted bool
+		if err := conn.QueryRow(ctx, `SELECT pg_promote()`).Scan(&promoted); err != nil {
+			return err
+		}
+		if !promoted {
+			return errors.New("it takes longer than a minute")
+		}
+		return nil
+	})
+}
+
 // onReplica runs do as a superuser of the i-th replica.
 func (s *Stack) onReplica(ctx context.Context, i int, doing string, do func(*pgx.Conn) error) error {
 	server := s.replicas[i]

@@ -47,10 +47,31 @@ func (l *Log) On(pool *pgxpool.Pool) *Log { return &Log{pool: pool, codec: l.cod
 // Undecoded returns the same log for readers who need no facts.
 func (l *Log) Undecoded() *Log { return &Log{pool: l.pool, codec: es.NewCodec(), info: l.info} }
 
-// Epoch reads the log's epoch, which a failover or a restore raises. [Log.Info] has the one of when it was opened.
+// Epoch returns the log's epoch; [Log.Info] has the one of when it was opened. It begins another one where the log has come to another server, or to another
+// timeline: events that others have seen may be gone since, and their positions given to others.
 func (l *Log) Epoch(ctx context.Context) (epoch int, err error) {
-	if err := l.pool.QueryRow(ctx, `SELECT epoch FROM log`).Scan(&epoch); err != nil {
+	var moved bool
+	err = l.pool.QueryRow(ctx, `SELECT epoch, here IS NOT NULL AND server IS DISTINCT FROM here FROM log, log_server() AS here`).Scan(&epoch, &moved)
+	if err == nil && moved {
+		// Whoever comes second finds it done.
+		err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, `UPDATE log SET server = here, epoch = CASE WHEN server IS NULL THEN epoch ELSE epoch + 1 END
+				FROM log_server() AS here WHERE server IS DISTINCT FROM here`); err != nil {
+				return err
+			}
+			return tx.QueryRow(ctx, `SELECT epoch FROM log`).Scan(&epoch)
+		})
+	}
+	if err != nil {
 		return 0, fmt.Errorf("postgres: reading the log's epoch: %w", err)
+	}
+	return epoch, nil
+}
+
+// RaiseEpoch begins another epoch, and returns it: nothing that was copied or derived from the log before is believed any more.
+func (l *Log) RaiseEpoch(ctx context.Context) (epoch int, err error) {
+	if err := l.pool.QueryRow(ctx, `UPDATE log SET epoch = epoch + 1 RETURNING epoch`).Scan(&epoch); err != nil {
+		return 0, fmt.Errorf("postgres: raising the log's epoch: %w", err)
 	}
 	return epoch, nil
 }
