@@ -37,6 +37,7 @@ type cli struct {
 	Import      importCommand      `cmd:"" help:"Import real data through the command path."`
 	Replay      replayCommand      `cmd:"" help:"Rebuild read models from the log while queries go on."`
 	Projections projectionCommands `cmd:"" help:"List the read models; park and retry events that they cannot apply."`
+	Payments    paymentCommands    `cmd:"" help:"List and retry what was given up on of payments."`
 	Events      eventsCommand      `cmd:"" help:"Show the log."`
 	Verify      verifyCommand      `cmd:"" help:"Prove that the log, JetStream and the read models agree."`
 	Migrate     migrateCommand     `cmd:"" help:"Bring a database to this release's schema."`

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/millrace/millrace/internal/postgres"
 )
 
@@ -15,7 +17,7 @@ type epochCommand struct {
 
 // Run prints the epoch, after raising it if it was told to.
 func (c *epochCommand) Run(ctx context.Context, out *console) error {
-	return withLog(ctx, c.logFlags, out, func(log *postgres.Log) error {
+	return withLog(ctx, c.logFlags, out, func(log *postgres.Log, _ *pgxpool.Pool) error {
 		if !c.Raise {
 			fmt.Fprintf(out.out, "The log %s is in epoch %d.\n", log.Info().ID, log.Info().Epoch)
 			return nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/commands"
@@ -40,7 +41,7 @@ func (c *eventsCommand) Run(ctx context.Context, out *console) error {
 	if err != nil {
 		return err
 	}
-	return withLog(ctx, c.logFlags, out, func(log *postgres.Log) error {
+	return withLog(ctx, c.logFlags, out, func(log *postgres.Log, _ *pgxpool.Pool) error {
 		shown := 0
 		show := func(events []es.Event) error {
 			for i := range events {

@@ -11,6 +11,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/millrace/millrace/internal/postgres"
 	"github.com/millrace/millrace/internal/projector"
 )
@@ -164,8 +166,8 @@ const toolPatience = 10 * time.Second
 // toolConnections are those to PostgreSQL of a tool that reads the log.
 const toolConnections = 4
 
-// withLog runs a tool that needs nothing but the log.
-func withLog(ctx context.Context, f logFlags, out *console, do func(*postgres.Log) error) error {
+// withLog runs a tool that needs nothing but the log and what is beside it in the primary.
+func withLog(ctx context.Context, f logFlags, out *console, do func(*postgres.Log, *pgxpool.Pool) error) error {
 	if _, err := f.resolve(); err != nil {
 		return err
 	}
@@ -180,7 +182,7 @@ func withLog(ctx context.Context, f logFlags, out *console, do func(*postgres.Lo
 	if err != nil {
 		return err
 	}
-	return do(log)
+	return do(log, pool)
 }
 
 // withShop runs a tool on a shop and closes it.

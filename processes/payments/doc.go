@@ -32,7 +32,9 @@
 // same, and whoever dies with it is followed by another when it ends. So every call to the provider may be repeated; it carries a key that says what it is a
 // repetition of. The commands that record the outcome are idempotent by the states that they are decided on.
 //
-// A task that fails is tried again with growing pauses, and after [Options].MaxAttempts is parked: it stands in the table
-// process_attempts with its last error, is counted by a metric, and waits for [Runner.RetryParked]. While most calls fail a
-// circuit breaker keeps further ones from being made; deadlines are kept all the same.
+// A task that fails is tried again with growing pauses, of a minute at most. As long as nothing is heard of the outcome, captures,
+// voids and refunds go on for as long as it takes: the money is owed. Parked is what the provider refuses, at once, and what
+// fails [Options].MaxAttempts times otherwise, authorisations among it: it stands in the table process_attempts with its last error,
+// is counted by a metric, and waits for [RetryParked]. While most calls fail a circuit breaker keeps further ones from being
+// made; deadlines are kept all the same.
 package payments

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -126,6 +127,50 @@ func (f *fixture) buy(token string) commands.OrderResult {
 	return r
 }
 
+// fulfil sends an order.
+func (f *fixture) fulfil(number string) {
+	f.t.Helper()
+	_, err := f.app.OrderFulfill(f.t.Context(), commands.OrderFulfill{OrderID: number})
+	must(f.t, err)
+}
+
+// returned has all units of an order come back.
+func (f *fixture) returned(number string) {
+	f.t.Helper()
+	stream := commands.Orders.Stream(number)
+	_, err := f.writer.Execute(f.t.Context(), es.Command{Name: "return", Streams: []string{stream.Name()}, Decide: func(d *es.Decision) error {
+		o, err := es.State(d, stream)
+		if err != nil {
+			return err
+		}
+		back := order.Return{}
+		for _, l := range o.Lines {
+			back.Lines = append(back.Lines, order.LineQuantity{ID: l.ID, Quantity: l.Quantity})
+		}
+		events, err := back.Decide(o)
+		es.Append(d, stream, events...)
+		return err
+	}})
+	must(f.t, err)
+}
+
+// parked returns what is parked.
+func (f *fixture) parked() []payments.Parked {
+	f.t.Helper()
+	list, err := payments.ListParked(f.t.Context(), f.pool)
+	must(f.t, err)
+	return list
+}
+
+// retry has a parked task tried again.
+func (f *fixture) retry(task string) {
+	f.t.Helper()
+	retried, err := payments.RetryParked(f.t.Context(), f.pool, []string{task})
+	if err != nil || !slices.Equal(retried, []string{task}) {
+		f.t.Fatalf("retried %q, %v", retried, err)
+	}
+}
+
 // buyMany places orders, many at a time, each paid with what token says for its place, and returns their numbers.
 func (f *fixture) buyMany(n int, token func(i int) string) []string {
 	f.t.Helper()
@@ -206,6 +251,8 @@ func (f *fixture) one(sql string, args ...any) (n int) {
 // provider answers as a test says, and counts.
 type provider struct {
 	authorise func(context.Context, payments.AuthoriseRequest) (string, error)
+	// settle answers captures, voids and refunds, by the step and the order; nil does what is asked.
+	settle func(step payments.Step, order string) error
 
 	mu    sync.Mutex
 	calls map[string]int
@@ -236,18 +283,23 @@ func (p *provider) Authorise(ctx context.Context, r payments.AuthoriseRequest) (
 }
 
 func (p *provider) Capture(_ context.Context, r payments.CaptureRequest) error {
-	p.count("capture", r.Order)
-	return nil
+	return p.settles(payments.Capture, r.Order)
 }
 
 func (p *provider) Void(_ context.Context, r payments.VoidRequest) error {
-	p.count("void", r.Order)
-	return nil
+	return p.settles(payments.Void, r.Order)
 }
 
 func (p *provider) Refund(_ context.Context, r payments.RefundRequest) error {
-	p.count("refund", r.Order)
-	return nil
+	return p.settles(payments.Refund, r.Order)
+}
+
+func (p *provider) settles(step payments.Step, order string) error {
+	p.count(string(step), order)
+	if p.settle == nil {
+		return nil
+	}
+	return p.settle(step, order)
 }
 
 var errBroken = errors.New("out of order")

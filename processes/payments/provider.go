@@ -8,11 +8,10 @@ import (
 )
 
 // Provider moves money. Its methods are called at least once for each request: requests with the same Key are one, also
-// while the first is still under way. An error other than DeclinedError says that the outcome is not known, and the
+// while the first is still under way. A DeclinedError is final. Any other error says that the outcome is not known, and the
 // request will be repeated. Errors are logged and stored: they must hold neither tokens nor what is personal.
 type Provider interface {
-	// Authorise has the amount kept for the shop, and returns what the provider calls that. It returns a DeclinedError
-	// when that will not be done.
+	// Authorise has the amount kept for the shop, and returns what the provider calls that.
 	Authorise(ctx context.Context, r AuthoriseRequest) (reference string, err error)
 	// Capture takes what was authorised.
 	Capture(ctx context.Context, r CaptureRequest) error
@@ -52,7 +51,8 @@ type RefundRequest struct {
 	Total            money.Money
 }
 
-// DeclinedError is the provider's final answer that it does not authorise.
+// DeclinedError is the provider's final answer that it does not do what it was asked. An order whose authorisation is declined is cancelled;
+// anything else that is declined waits for an operator.
 type DeclinedError struct {
 	// Reason is for people; it may be empty.
 	Reason string

@@ -52,7 +52,7 @@ type Options struct {
 	Grace time.Duration
 	// Backoff is the first pause after a failure; it doubles up to MaxBackoff. 0 means 500 ms, and 1 min.
 	Backoff, MaxBackoff time.Duration
-	// MaxAttempts is after how many failures a task is parked; 0 means 20.
+	// MaxAttempts is after how many failures a task is parked, but for those that go on for as long as it takes; 0 means 20.
 	MaxAttempts int
 	// Logger is nil for slog.Default.
 	Logger *slog.Logger
@@ -131,13 +131,6 @@ func (r *Runner) capacity(l lane) int {
 		return r.o.Concurrency
 	}
 	return max(1, r.o.Concurrency/2)
-}
-
-// Wake has the runner look at all lists at once. It does not block.
-func (r *Runner) Wake() {
-	for _, w := range r.watches {
-		w.signal()
-	}
 }
 
 // wakeRetries has the runner look for what is to be tried again.
@@ -326,7 +319,7 @@ func (r *Runner) try(ctx context.Context, t task, k known, began time.Time) {
 		r.o.Metrics.observe(t.step, "done", time.Since(began))
 		return
 	}
-	parked := t.attempt >= r.o.MaxAttempts
+	parked := r.givesUp(t, err)
 	attempts, after := t.attempt, r.pause(t.attempt)
 	switch {
 	case errors.Is(err, errBreakerOpen), errors.Is(err, commands.ErrNotDue), errors.Is(err, es.ErrUnavailable):
@@ -345,6 +338,19 @@ func (r *Runner) try(ctx context.Context, t task, k known, began time.Time) {
 	} else if !parked {
 		time.AfterFunc(after, r.wakeRetries)
 	}
+}
+
+// givesUp reports whether a task waits for an operator after a failure. What the provider refuses it would refuse again. Who has heard no answer
+// knows nothing, and the money is still owed: that is asked for as long as it takes, but for authorisations, which have a deadline.
+func (r *Runner) givesUp(t task, err error) bool {
+	if _, refused := declined(err); refused {
+		return true
+	}
+	unanswered := errors.Is(err, errUnanswered) || errors.Is(err, es.ErrOutcomeUnknown)
+	if unanswered && t.step != Authorise {
+		return false
+	}
+	return t.attempt >= r.o.MaxAttempts
 }
 
 // pause returns how long to wait after so many failures: doubling, and spread so that those that failed together do not

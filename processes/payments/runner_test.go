@@ -2,6 +2,7 @@ package payments_test
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -159,7 +160,7 @@ func TestImportedOrdersTriggerNothing(t *testing.T) {
 	}
 }
 
-func TestWhatFailsForLongIsParkedVisibly(t *testing.T) {
+func TestAnAuthorisationThatFailsForLongIsParkedVisibly(t *testing.T) {
 	t.Parallel()
 	f := setup(t, time.Minute)
 	var mended atomic.Bool
@@ -170,21 +171,137 @@ func TestWhatFailsForLongIsParkedVisibly(t *testing.T) {
 		return "ref", nil
 	}}
 	registry := prometheus.NewRegistry()
-	runner := f.run(p, func(o *payments.Options) {
+	f.run(p, func(o *payments.Options) {
 		o.MaxAttempts, o.Backoff, o.Metrics = 3, 10*time.Millisecond, payments.NewMetrics(registry)
 	})
 	r := f.buy("ok")
-	f.eventually(10*time.Second, "the task is parked", func() bool {
-		return f.one(`SELECT count(*) FROM process_attempts WHERE next_at = 'infinity' AND attempts = 3 AND last_error LIKE '%out of order%'`) == 1
-	})
-	parked := func() int { return figure(t, registry, "millrace_payment_tasks_parked") }
-	f.eventually(5*time.Second, "the metric shows it", func() bool { return parked() == 1 })
-	mended.Store(true)
-	if n, err := runner.RetryParked(t.Context()); err != nil || n != 1 {
-		t.Fatalf("got %d, %v", n, err)
+	f.eventually(10*time.Second, "the task is parked", func() bool { return len(f.parked()) == 1 })
+	task := "authorise " + r.State.Number
+	want := payments.Parked{
+		Task: task, Step: payments.Authorise, Order: r.State.Number, Attempts: 3, Error: "the payment provider failed: out of order",
 	}
+	if got := f.parked()[0]; got != want {
+		t.Errorf("parked is %+v, want %+v", got, want)
+	}
+	if n := figure(t, registry, "millrace_payment_tasks_parked"); n != 1 {
+		t.Errorf("the metric shows %d parked tasks, want 1", n)
+	}
+	mended.Store(true)
+	f.retry(task)
 	f.settled(5*time.Second, r.State.Number, order.StatusConfirmed, payment.StatusAuthorised)
-	f.eventually(5*time.Second, "the metric shows that too", func() bool { return parked() == 0 })
+	if got := f.parked(); len(got) != 0 {
+		t.Errorf("still parked is %+v", got)
+	}
+}
+
+// settlings are the steps that move money which is owed, each with what makes it due for an order that is paid, and how it ends.
+var settlings = map[payments.Step]struct {
+	due     func(f *fixture, number string)
+	order   order.Status
+	payment payment.Status
+}{
+	payments.Capture: {(*fixture).fulfil, order.StatusFulfilled, payment.StatusCaptured},
+	payments.Void: {
+		due: func(f *fixture, number string) {
+			_, err := f.app.OrderCancel(f.t.Context(), commands.OrderCancel{OrderID: number, Staff: true})
+			must(f.t, err)
+		},
+		order: order.StatusCancelled, payment: payment.StatusVoided,
+	},
+	payments.Refund: {
+		due: func(f *fixture, number string) {
+			f.fulfil(number)
+			f.settled(10*time.Second, number, order.StatusFulfilled, payment.StatusCaptured)
+			f.returned(number)
+		},
+		order: order.StatusReturned, payment: payment.StatusRefunded,
+	},
+}
+
+func TestMoneyThatIsOwedIsAskedForUntilThereIsAnAnswer(t *testing.T) {
+	t.Parallel()
+	for step, s := range settlings {
+		t.Run(string(step), func(t *testing.T) {
+			t.Parallel()
+			const usual = 20 // attempts
+			f := setup(t, time.Minute)
+			var answers atomic.Bool
+			p := &provider{settle: func(asked payments.Step, _ string) error {
+				if asked == step && !answers.Load() {
+					return errBroken
+				}
+				return nil
+			}}
+			f.run(p, func(o *payments.Options) { o.Backoff, o.MaxBackoff = time.Millisecond, time.Millisecond })
+			number := f.buy("ok").State.Number
+			f.settled(10*time.Second, number, order.StatusConfirmed, payment.StatusAuthorised)
+			s.due(f, number)
+			f.eventually(time.Minute, "it was asked for more often than other things", func() bool { return p.called(string(step)) > usual+1 })
+			if parked := f.parked(); len(parked) > 0 {
+				t.Errorf("parked is %+v", parked)
+			}
+			answers.Store(true)
+			f.settled(10*time.Second, number, s.order, s.payment)
+		})
+	}
+}
+
+func TestWhatTheProviderRefusesIsParkedAtOnce(t *testing.T) {
+	t.Parallel()
+	for step, s := range settlings {
+		t.Run(string(step), func(t *testing.T) {
+			t.Parallel()
+			f := setup(t, time.Minute)
+			var mended atomic.Bool
+			p := &provider{settle: func(asked payments.Step, _ string) error {
+				if asked == step && !mended.Load() {
+					return &payments.DeclinedError{Reason: "not with us"}
+				}
+				return nil
+			}}
+			f.run(p, nil)
+			number := f.buy("ok").State.Number
+			f.settled(10*time.Second, number, order.StatusConfirmed, payment.StatusAuthorised)
+			s.due(f, number)
+			f.eventually(10*time.Second, "it is parked", func() bool { return len(f.parked()) == 1 })
+			parked := f.parked()[0]
+			if parked.Step != step || parked.Order != number || parked.Attempts != 1 || !strings.Contains(parked.Error, "not with us") {
+				t.Errorf("parked is %+v", parked)
+			}
+			mended.Store(true)
+			f.retry(parked.Task)
+			f.settled(15*time.Second, number, s.order, s.payment)
+			if n := p.called(string(step)); n != 2 {
+				t.Errorf("it was asked for %d times, want twice", n)
+			}
+		})
+	}
+}
+
+// With room for one only, a task that is due again and again leaves it to the other.
+func TestWhatFailsForEverHoldsUpNothing(t *testing.T) {
+	t.Parallel()
+	f := setup(t, time.Minute)
+	var failed atomic.Bool
+	broken := f.buy("ok").State.Number
+	p := &provider{settle: func(_ payments.Step, order string) error {
+		if order == broken || failed.CompareAndSwap(false, true) {
+			return errBroken
+		}
+		return nil
+	}}
+	f.run(p, func(o *payments.Options) {
+		o.Concurrency, o.Backoff, o.MaxBackoff = 1, time.Millisecond, time.Millisecond
+	})
+	flaky := f.buy("ok").State.Number
+	for _, number := range []string{broken, flaky} {
+		f.settled(10*time.Second, number, order.StatusConfirmed, payment.StatusAuthorised)
+		f.fulfil(number)
+	}
+	f.settled(20*time.Second, flaky, order.StatusFulfilled, payment.StatusCaptured)
+	if s := f.payment(broken).Status; s != payment.StatusAuthorised {
+		t.Errorf("the payment that cannot be captured is %s", s)
+	}
 }
 
 // While nearly every call fails, calls are not made, and deadlines are kept.

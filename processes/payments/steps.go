@@ -125,6 +125,9 @@ func (r *Runner) refund(ctx context.Context, t task, o order.State, p payment.St
 	return err
 }
 
+// errUnanswered says that the provider was asked, and that what came of it is not known.
+var errUnanswered = errors.New("the payment provider failed")
+
 // call asks the provider, unless the breaker is open.
 func (r *Runner) call(ctx context.Context, ask func(context.Context) error) error {
 	if !r.breaker.TryAcquirePermit() {
@@ -137,9 +140,9 @@ func (r *Runner) call(ctx context.Context, ask func(context.Context) error) erro
 	if _, final := declined(err); err != nil && !final {
 		r.breaker.RecordFailure()
 		if errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("the payment provider did not answer within %s", r.o.CallTimeout)
+			return fmt.Errorf("%w: no answer within %s", errUnanswered, r.o.CallTimeout)
 		}
-		return fmt.Errorf("the payment provider failed: %w", err)
+		return fmt.Errorf("%w: %w", errUnanswered, err)
 	}
 	r.breaker.RecordSuccess()
 	return err

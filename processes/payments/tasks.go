@@ -104,14 +104,15 @@ var lists = []list{
 	},
 }
 
-// dueQuery takes from a list what nobody has claimed, but for first authorisations, which are another list's.
+// dueQuery takes from a list what nobody has claimed, but for first authorisations, which are another list's. What is tried again takes turns, so that
+// what fails for ever holds up nothing that would not.
 func dueQuery(list string) string {
 	return `WITH waiting AS MATERIALIZED (SELECT t.*, ` + nextAt(`t.task`) + ` AS next_at FROM (` + list + `) AS t),
 		todo AS (
-			SELECT task, order_id, step, due, CASE WHEN step = 'expire' THEN 1 WHEN next_at IS NULL THEN 2 ELSE 3 END AS lane
+			SELECT task, order_id, step, due, next_at, CASE WHEN step = 'expire' THEN 1 WHEN next_at IS NULL THEN 2 ELSE 3 END AS lane
 			FROM waiting WHERE next_at <= now() OR (next_at IS NULL AND step <> 'authorise')
 		),
-		ranked AS (SELECT *, row_number() OVER (PARTITION BY lane ORDER BY due) AS place FROM todo)
+		ranked AS (SELECT *, row_number() OVER (PARTITION BY lane ORDER BY coalesce(next_at, due)) AS place FROM todo)
 		SELECT task, order_id, step, lane FROM ranked WHERE place <= ($1::bigint[])[lane + 1] AND $2::float8 IS NOT NULL`
 }
 
@@ -200,17 +201,4 @@ func (r *Runner) countParked(ctx context.Context) error {
 	}
 	r.o.Metrics.setParked(n)
 	return nil
-}
-
-// RetryParked has everything that was given up on tried again, and returns how much that is.
-func (r *Runner) RetryParked(ctx context.Context) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
-	tag, err := r.o.Pool.Exec(ctx, `UPDATE process_attempts SET next_at = now(), attempts = 0
-		WHERE process = $1 AND next_at = 'infinity'`, process)
-	if err != nil {
-		return 0, fmt.Errorf("payments: retrying parked tasks: %w", err)
-	}
-	r.Wake()
-	return tag.RowsAffected(), r.countParked(ctx)
 }
