@@ -101,20 +101,20 @@ func (c *processCommand) Run(ctx context.Context, out *console) error {
 			return err
 		}
 		models := s.models()
-		return s.process(side, models)
+		return s.process(side, models, sandbox.Provider{})
 	})
 }
 
-// process starts the process managers.
-func (s *shop) process(side *writeSide, models *projector.Models) error {
+// process starts the process managers. What the provider has been asked when they are to stop is recorded, within the lease of a task.
+func (s *shop) process(side *writeSide, models *projector.Models, provider payments.Provider) error {
 	runner, err := payments.New(payments.Options{
-		Commands: side.app, Models: models, Feed: s.feed, Pool: s.workPool, Provider: sandbox.Provider{}, Logger: s.logger,
+		Commands: side.app, Models: models, Feed: s.feed, Pool: s.workPool, Provider: provider, Logger: s.logger,
 		Metrics: payments.NewMetrics(s.registry),
 	})
 	if err != nil {
 		return fmt.Errorf("the payment process: %w", err)
 	}
-	s.start(runner.Run)
+	s.startDeciding(runner.Run)
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/internal/devstack"
+	"github.com/millrace/millrace/processes/sandbox"
 )
 
 // upCommand runs a whole shop on this machine.
@@ -92,7 +93,7 @@ func (c *upCommand) serve(ctx context.Context, s *shop, out *console) error {
 	if err := s.worker(s.ctx, allProjections(), false); err != nil {
 		return err
 	}
-	if err := s.process(side, models); err != nil {
+	if err := s.process(side, models, sandbox.Provider{}); err != nil {
 		return err
 	}
 	if err := awaitReady(ctx, models); err != nil {

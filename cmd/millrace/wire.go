@@ -86,8 +86,13 @@ type shop struct {
 	background *errgroup.Group
 	stop       context.CancelFunc
 	ctx        context.Context // ends when one of them has ended
-	metrics    *projector.Metrics
-	reading    *projector.Models // the reading side of the projections, which runs where a role asks for it
+	// deciders are those of the background that give commands of their own accord. They stop first: the others record what these have under way.
+	deciders     sync.WaitGroup
+	deciding     context.Context // ends with ctx, or when they are to stop
+	stopDeciding context.CancelFunc
+
+	metrics *projector.Metrics
+	reading *projector.Models // the reading side of the projections, which runs where a role asks for it
 
 	mu      sync.Mutex
 	telling []leaving
@@ -178,6 +183,7 @@ func openShop(ctx context.Context, f serverFlags, lag lagFlags, logger *slog.Log
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.background, s.ctx = errgroup.WithContext(background)
 	s.stop = stop
+	s.deciding, s.stopDeciding = context.WithCancel(s.ctx)
 	s.start(s.feed.Run)
 	s.start(collectGarbage)
 	select {
@@ -202,13 +208,24 @@ func (s *shop) start(run func(context.Context) error) {
 	s.background.Go(func() error { return run(s.ctx) })
 }
 
+// startDeciding runs a part that gives commands of its own accord until close, which waits for it before it stops any other.
+func (s *shop) startDeciding(run func(context.Context) error) {
+	s.deciders.Add(1)
+	s.background.Go(func() error {
+		defer s.deciders.Done()
+		return run(s.deciding)
+	})
+}
+
 // failed is closed when a part that has to run has ended.
 func (s *shop) failed() <-chan struct{} { return s.ctx.Done() }
 
-// close stops the parts and returns what made one of them fail.
+// close stops the parts, deciders first, and returns what made one of them fail.
 func (s *shop) close() error {
 	var err error
 	if s.stop != nil {
+		s.stopDeciding()
+		s.deciders.Wait()
 		s.stop()
 		err = s.background.Wait()
 	}
