@@ -42,7 +42,10 @@ const (
 	numberDraws = 10
 )
 
-var errNumberTaken = errors.New("commands: the order number is taken")
+var (
+	errNumberTaken = errors.New("commands: the order number is taken")
+	errUnsealed    = errors.New("commands: nothing is wrong with the checkout, and it is not sealed yet")
+)
 
 // CheckOut answers with the order and its access token. The order, the end of the cart and the reservation of every unit
 // in it are one append. What the buyer pays is what the products cost at that moment.
@@ -55,22 +58,28 @@ func (a *App) CheckOut(ctx context.Context, in CheckOut) (OrderResult, error) {
 	if err != nil {
 		return OrderResult{}, err
 	}
-	c.subject = a.SubjectOf(c.contact.Email)
-	if c.sealedContact, err = a.sealContact(ctx, c.subject, c.contact); err != nil {
-		return OrderResult{}, fmt.Errorf("commands: sealing a contact: %w", err)
-	}
-	if c.sealedToken, err = a.seal(ctx, c.subject, []byte(c.token)); err != nil {
-		return OrderResult{}, fmt.Errorf("commands: sealing a payment token: %w", err)
+	c.subject, c.number = a.SubjectOf(c.contact.Email), newOrderNumber()
+	command := es.Command{Name: "checkout", Streams: []string{c.cart.Name()}, Decide: c.decide}
+	// What would be refused is not sealed, so that nobody gets a key who buys nothing. It is executed all the same: only that makes sure of the refusal,
+	// and it may be a repetition of what was not refused.
+	switch err := a.dryRun(ctx, command, in); {
+	case errors.Is(err, errUnsealed):
+		if err := a.sealFor(ctx, c); err != nil {
+			return OrderResult{}, err
+		}
+	case errors.Is(err, es.ErrUnavailable):
+		return OrderResult{}, err
 	}
 	for range numberDraws {
-		c.number = newOrderNumber()
-		position, err := a.execute(ctx, es.Command{
-			Name:    "checkout",
-			Streams: []string{c.cart.Name()},
-			Decide:  c.decide,
-		}, in, c.placed)
+		position, err := a.execute(ctx, command, in, c.placed)
 		switch {
+		case errors.Is(err, errUnsealed): // what it would have been refused for is no longer so
+			if err := a.sealFor(ctx, c); err != nil {
+				return OrderResult{}, err
+			}
+			continue
 		case errors.Is(err, errNumberTaken):
+			c.number = newOrderNumber()
 			continue
 		case err != nil:
 			return OrderResult{}, err
@@ -92,6 +101,7 @@ type checkingOut struct {
 
 	subject                    string
 	country                    string
+	sealed                     bool
 	sealedContact, sealedToken personal.Sealed
 
 	number string
@@ -129,6 +139,19 @@ func (a *App) checkOut(in CheckOut) (*checkingOut, error) {
 	return c, errors.Join(errs...)
 }
 
+// sealFor seals what is personal in a checkout under the buyer's key, which is made if there is none.
+func (a *App) sealFor(ctx context.Context, c *checkingOut) (err error) {
+	if c.sealedContact, err = a.sealContact(ctx, c.subject, c.contact); err != nil {
+		return fmt.Errorf("commands: sealing a contact: %w", err)
+	}
+	if c.sealedToken, err = a.seal(ctx, c.subject, []byte(c.token)); err != nil {
+		return fmt.Errorf("commands: sealing a payment token: %w", err)
+	}
+	c.sealed = true
+	return nil
+}
+
+// decide refuses what is not sealed yet with errUnsealed, where nothing else is wrong with it.
 func (c *checkingOut) decide(d *es.Decision) error {
 	bought, err := es.State(d, c.cart)
 	if err != nil {
@@ -143,9 +166,11 @@ func (c *checkingOut) decide(d *es.Decision) error {
 		return err
 	}
 	stream := Orders.Stream(c.number)
-	before, err := es.Presumed(d, stream)
-	if err != nil {
-		return err
+	var before order.State
+	if c.sealed {
+		if before, err = es.Presumed(d, stream); err != nil {
+			return err
+		}
 	}
 	if before.Exists() {
 		return errNumberTaken
@@ -158,6 +183,9 @@ func (c *checkingOut) decide(d *es.Decision) error {
 	}.Decide(before)
 	if err != nil {
 		return at(err, "input")
+	}
+	if !c.sealed {
+		return errUnsealed
 	}
 	c.placed.set(stream, es.Append(d, stream, placed...))
 	es.Append(d, c.cart, closed...)

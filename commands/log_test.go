@@ -3,9 +3,11 @@ package commands_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -99,6 +101,106 @@ func TestNothingIsOversold(t *testing.T) {
 	s, _, err := es.Load(t.Context(), log, commands.Stocks.Stream("MUG"))
 	if err != nil || s.Reserved != units || s.Available() != 0 {
 		t.Errorf("the stock is %+v, %v", s, err)
+	}
+}
+
+// Who buys nothing gets no key, at a process that has the cart in memory and at one that has not, and who buys gets one, once.
+func TestARefusedCheckoutLeavesNoKey(t *testing.T) {
+	t.Parallel()
+	const buyers = 8 // of each kind
+	env := stacktest.New(t, stacktest.WithoutNATS())
+	first, log := process(t, env.DatabaseURL)
+	second, _ := process(t, env.DatabaseURL)
+	stocked(t, first, 1)
+	pool := must[*pgxpool.Pool](t)(pgxpool.New(t.Context(), env.DatabaseURL))
+	t.Cleanup(pool.Close)
+	keys := func() (n int) {
+		t.Helper()
+		if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM subject_keys`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	cart := func(email string) commands.CheckOut {
+		t.Helper()
+		return must[commands.CheckOut](t)(oneMug(t.Context(), first, email))
+	}
+	closed := cart("ada@example.org")
+	once := commands.WithKey(t.Context(), commands.Key{Text: "once"})
+	bought := must[commands.OrderResult](t)(first.CheckOut(once, closed))
+	if n := keys(); n != 1 {
+		t.Fatalf("there are %d keys, want the buyer's", n)
+	}
+
+	soldOut := cart("")
+	empty := must[commands.CartResult](t)(first.CartCreate(t.Context(), commands.CartCreate{}))
+	refused := map[rule.Code]func(*commands.CheckOut){
+		rule.NotFound:   func(in *commands.CheckOut) { in.CartID = strings.Repeat("a", len(in.CartID)) },
+		rule.CartEmpty:  func(in *commands.CheckOut) { in.CartID = empty.ID },
+		rule.CartClosed: func(in *commands.CheckOut) { in.CartID = closed.CartID },
+		rule.OutOfStock: func(*commands.CheckOut) {},
+	}
+	refuse := func() {
+		t.Helper()
+		var g errgroup.Group
+		for want, change := range refused {
+			for n := range buyers {
+				a := []*commands.App{first, second}[n%2]
+				in := soldOut
+				in.Email = fmt.Sprintf("%s%d@example.org", want, n)
+				change(&in)
+				g.Go(func() error {
+					if _, err := a.CheckOut(t.Context(), in); rule.CodeOf(err) != want {
+						return fmt.Errorf("got %w, want %s", err, want)
+					}
+					return nil
+				})
+			}
+		}
+		if err := g.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receive := func() {
+		t.Helper()
+		must[commands.StockResult](t)(first.StockReceive(t.Context(), commands.StockReceive{SKU: "MUG", Quantity: 1}))
+	}
+	refuse()
+	if n := keys(); n != 1 {
+		t.Errorf("there are %d keys, want that of who has bought", n)
+	}
+
+	receive()
+	again := soldOut
+	again.Email = closed.Email
+	stale := must[commands.OrderResult](t)(second.CheckOut(t.Context(), again)) // in whose memory it is sold out
+	if stale.State.Contact.Key != bought.State.Contact.Key {
+		t.Error("the buyer's second order is sealed under another key")
+	}
+	placed, _, err := es.Load(t.Context(), log, commands.Orders.Stream(stale.State.Number))
+	if err != nil {
+		t.Fatal(err)
+	}
+	contact := must[commands.Contact](t)(first.OpenContact(t.Context(), placed.Contact))
+	if want := (commands.Contact{Email: again.Email, Address: home}); contact != want {
+		t.Errorf("the contact in the log is %+v, want %+v", contact, want)
+	}
+
+	receive()
+	dear := cart("")
+	refused = map[rule.Code]func(*commands.CheckOut){rule.TotalChanged: func(in *commands.CheckOut) {
+		in.CartID, in.ExpectedTotal = dear.CartID, ptr("4.99")
+	}}
+	refuse()
+	for n := range buyers {
+		in := dear
+		in.Email = fmt.Sprintf("conflict%d@example.org", n)
+		if _, err := first.CheckOut(once, in); !errors.Is(err, commands.ErrKeyUsed) {
+			t.Fatalf("got %v, want a conflict", err)
+		}
+	}
+	if n := keys(); n != 1 {
+		t.Errorf("there are %d keys, want that of who has bought", n)
 	}
 }
 

@@ -130,6 +130,14 @@ func (a *App) execute(ctx context.Context, c es.Command, input any, answer ...pa
 	return outcome.Position, nil
 }
 
+// dryRun returns what speaks against the command of a use case under the key of the context, as far as memory tells; see [es.Executor].
+func (a *App) dryRun(ctx context.Context, c es.Command, input any) (err error) {
+	if c.Idempotency, err = a.idempotency(ctx, c.Name, input); err != nil {
+		return err
+	}
+	return a.executor.DryRun(ctx, c)
+}
+
 // noting returns the command's Decide with the streams of its answer noted for the record.
 func noting(c es.Command, answer []part) func(*es.Decision) error {
 	return func(d *es.Decision) error {

@@ -140,15 +140,7 @@ func (s *shop) Execute(ctx context.Context, c es.Command) (es.Outcome, error) {
 		}
 	}
 	now := time.Now().UTC()
-	d := es.NewDecision(now, c.OccurredAt, func(name string) (es.Versioned, bool) {
-		for _, category := range commands.Categories() {
-			if category.Name == es.CategoryOf(name) {
-				state, version := s.foldLocked(category, name, false)
-				return es.Versioned{State: state, Version: version}, true
-			}
-		}
-		return es.Versioned{}, false
-	})
+	d := s.decisionLocked(now, c)
 	if err := c.Decide(d); err != nil {
 		return es.Outcome{}, err
 	}
@@ -176,6 +168,25 @@ func (s *shop) Execute(ctx context.Context, c es.Command) (es.Outcome, error) {
 	close(s.changed)
 	s.changed = make(chan struct{})
 	return es.Outcome{Position: int64(len(s.events)), Events: len(d.Appended())}, nil
+}
+
+// decisionLocked returns a run of a command on states folded from the log.
+func (s *shop) decisionLocked(now time.Time, c es.Command) *es.Decision {
+	return es.NewDecision(now, c.OccurredAt, func(name string) (es.Versioned, bool) {
+		for _, category := range commands.Categories() {
+			if category.Name == es.CategoryOf(name) {
+				state, version := s.foldLocked(category, name, false)
+				return es.Versioned{State: state, Version: version}, true
+			}
+		}
+		return es.Versioned{}, false
+	})
+}
+
+func (s *shop) DryRun(_ context.Context, c es.Command) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return c.Decide(s.decisionLocked(time.Now().UTC(), c))
 }
 
 func (s *shop) ExecuteAll(ctx context.Context, cs []es.Command) ([]es.Outcome, []error) {

@@ -34,6 +34,10 @@ func (g guard) refuses() error {
 	if g.Allow() {
 		return nil
 	}
+	return g.refusal()
+}
+
+func (g guard) refusal() error {
 	return fmt.Errorf("%w: %s: PostgreSQL is left alone for a while, because it did not answer", es.ErrUnavailable, g.Name())
 }
 
@@ -102,6 +106,14 @@ func (x guardedExecutor) Execute(ctx context.Context, c es.Command) (es.Outcome,
 	outcome, err := x.Executor.Execute(ctx, c)
 	x.ended(ctx, err)
 	return outcome, err
+}
+
+// DryRun implements [es.Executor]. Most of them ask no server, so that how they end says nothing of one.
+func (x guardedExecutor) DryRun(ctx context.Context, c es.Command) error {
+	if x.Waits() {
+		return fmt.Errorf("%s: %w", c.Name, x.refusal())
+	}
+	return x.Executor.DryRun(ctx, c)
 }
 
 // guardedVault seals what commands record, and makes keys for it.

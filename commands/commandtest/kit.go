@@ -150,6 +150,22 @@ func (k *Kit) Execute(ctx context.Context, c es.Command) (es.Outcome, error) {
 	return es.Outcome{Position: position, Events: len(d.Appended())}, nil
 }
 
+// DryRun implements es.Executor.
+func (k *Kit) DryRun(_ context.Context, c es.Command) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if id := c.Idempotency; id != nil {
+		switch known, used := k.keys[id.Key]; {
+		case used && known.request != id.Request:
+			return &es.IdempotencyConflictError{}
+		case used:
+			return nil
+		}
+	}
+	_, err := k.decide(c)
+	return err
+}
+
 // ForgetKeys forgets all idempotency keys, as the log does some time after they were used.
 func (k *Kit) ForgetKeys() {
 	k.mu.Lock()

@@ -77,6 +77,11 @@ type Executor interface {
 	// ExecuteAll decides the commands in their order, each all or nothing on its own, in as few commits as
 	// possible. Errors, one for each command, are nil where it was committed.
 	ExecuteAll(ctx context.Context, cs []Command) ([]Outcome, []error)
+	// DryRun decides the command on the states in memory, reading those that are missing, and returns the error of Decide. Nothing is
+	// appended, and nobody makes sure that the states are current: what comes of it may be acted on, but is no answer. Where memory has it that the
+	// command's key was used, nothing is decided: the error is nil, or an [IdempotencyConflictError]. One wrapping [ErrUnavailable] says that the
+	// states could not be had.
+	DryRun(ctx context.Context, c Command) error
 }
 
 // Appended is a fact that a decision wants in the log.

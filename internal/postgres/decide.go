@@ -263,6 +263,37 @@ func (w *Writer) run(b *batch, d *decision, command *es.Command, metadata json.R
 	return nil
 }
 
+// dryRun decides a dry run on the states in memory and ends it. missing is as with decideOne. w.mu is held.
+func (w *Writer) dryRun(c *call) (missing []string) {
+	command := &c.commands[0]
+	end := func(err error) []string {
+		c.errs[0], c.next = err, 1
+		close(c.done)
+		return nil
+	}
+	if id := command.Idempotency; id != nil {
+		switch record, used := w.states.usedKey(id.Key); {
+		case used && record.request != id.Request:
+			return end(&es.IdempotencyConflictError{})
+		case used:
+			return end(nil)
+		}
+	}
+	taken := es.NewDecision(w.now(), command.OccurredAt, func(stream string) (es.Versioned, bool) {
+		k, ok := w.states.streams.Get(stream)
+		return k.Versioned, ok
+	})
+	err := command.Decide(taken)
+	if missing = taken.Missing(); len(missing) > 0 {
+		command.Streams = append(command.Streams[:len(command.Streams):len(command.Streams)], missing...)
+		return missing
+	}
+	if err == nil {
+		err = taken.Err()
+	}
+	return end(err)
+}
+
 // usedKey returns what the batch, or the one that it is decided on, has recorded of a key.
 func (b *batch) usedKey(key es.Hash) (record keyRecord, ok bool) {
 	if record, ok = b.used[key]; !ok && b.on != nil {

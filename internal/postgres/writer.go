@@ -86,7 +86,7 @@ type Writer struct {
 	recordedAt time.Time
 }
 
-// call is one Execute or ExecuteAll: commands decided in their order.
+// call is one Execute or ExecuteAll, commands decided in their order, or one DryRun.
 type call struct {
 	ctx      context.Context
 	commands []es.Command
@@ -96,6 +96,7 @@ type call struct {
 	next     int // the first command without an outcome
 	alone    bool
 	read     bool // something has been read for it
+	dry      bool // it is decided as soon as what it needs is in memory, and that is all
 	// keysFirst says that its idempotency keys have to be looked up before it is decided (again).
 	keysFirst bool
 	done      chan struct{}
@@ -181,6 +182,20 @@ func (w *Writer) ExecuteAll(ctx context.Context, cs []es.Command) ([]es.Outcome,
 	}
 }
 
+// DryRun implements [es.Executor].
+func (w *Writer) DryRun(ctx context.Context, command es.Command) error {
+	c := &call{ctx: ctx, commands: []es.Command{command}, errs: make([]error, 1), dry: true, done: make(chan struct{})}
+	if err := w.enqueue(c); err != nil {
+		return fmt.Errorf("postgres: %s: %w", command.Name, err)
+	}
+	select {
+	case <-c.done:
+		return c.errs[0]
+	case <-ctx.Done():
+		return fmt.Errorf("postgres: %s: %w: %w", command.Name, es.ErrUnavailable, context.Cause(ctx))
+	}
+}
+
 // enqueue hands the call to the loader if something that it names is not in memory, else to the committer.
 func (w *Writer) enqueue(c *call) error {
 	w.mu.Lock()
@@ -200,7 +215,7 @@ func (w *Writer) enqueue(c *call) error {
 const repeatedFor = 64
 
 // dispatch sends the call where it has to go next: to the loader for what is missing (streams that the last
-// run asked for, and whatever the commands name beforehand), or to be decided. w.mu is held.
+// run asked for, and whatever the commands name beforehand), or to be decided; a dry run is decided here. w.mu is held.
 func (w *Writer) dispatch(c *call, missing []string) {
 	var need loadRequest
 	for _, s := range missing {
@@ -219,6 +234,12 @@ func (w *Writer) dispatch(c *call, missing []string) {
 		if id := command.Idempotency; id != nil && (c.keysFirst || w.repeated > 0) && !w.states.knowsKey(id.Key) {
 			need.addKey(id.Key)
 		}
+	}
+	if need.empty() && c.dry {
+		if missing := w.dryRun(c); missing != nil {
+			w.dispatch(c, missing)
+		}
+		return
 	}
 	if need.empty() {
 		w.ready = append(w.ready, c)

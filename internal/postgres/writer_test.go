@@ -308,6 +308,40 @@ func TestARefusalIsGivenOnCurrentStatesOnly(t *testing.T) {
 	}
 }
 
+// A dry run reads what it lacks, tells what memory says of it, which may be old, and leaves nothing.
+func TestADryRunLeavesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	first, second := b.writer(t, b.pool), b.writer(t, connect(t, b.env.DatabaseURL))
+	execute(t, first, putUnits("x", 1))
+	for _, w := range []*Writer{first, second} {
+		for range 2 {
+			if err := w.DryRun(t.Context(), takeUnits(1, "x")); err != nil {
+				t.Fatalf("got %v, want no refusal", err)
+			}
+		}
+	}
+	if got := first.Head(); got != 1 {
+		t.Fatalf("the log ends at %d, want 1", got)
+	}
+	execute(t, first, takeUnits(1, "x"))
+	if err := first.DryRun(t.Context(), takeUnits(1, "x")); !errors.Is(err, errNotEnough) {
+		t.Fatalf("got %v, want a refusal", err)
+	}
+	if err := second.DryRun(t.Context(), takeUnits(1, "x")); err != nil {
+		t.Fatalf("got %v: it has not heard of the other", err)
+	}
+	if _, err := second.Execute(t.Context(), takeUnits(1, "x")); !errors.Is(err, errNotEnough) {
+		t.Fatalf("got %v, want a refusal", err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := second.DryRun(ended, takeUnits(1, "never read")); !errors.Is(err, es.ErrUnavailable) || !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v, want that nobody waits", err)
+	}
+	b.readWhole(t)
+}
+
 func TestOneCommandThatCannotBeStoredFailsAlone(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
