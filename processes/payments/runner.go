@@ -60,6 +60,9 @@ type Options struct {
 	Metrics *Metrics
 }
 
+// usualConcurrency is what processes run with.
+const usualConcurrency = 256
+
 // Runner does what is to be done about payments. Any number of processes may run one.
 type Runner struct {
 	o       Options
@@ -85,7 +88,7 @@ func New(o Options) (*Runner, error) {
 		return nil, errors.New("payments: commands, models, a feed, a pool and a provider are needed")
 	}
 	o.Interval = orDefault(o.Interval, 50*time.Millisecond)
-	o.Concurrency = orDefault(o.Concurrency, 256)
+	o.Concurrency = orDefault(o.Concurrency, usualConcurrency)
 	o.CallTimeout = orDefault(o.CallTimeout, 5*time.Second)
 	o.Lease = orDefault(o.Lease, 20*time.Second)
 	o.Grace = orDefault(o.Grace, 30*time.Second)
