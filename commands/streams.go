@@ -10,6 +10,7 @@ import (
 	"github.com/millrace/millrace/domain/invoice"
 	"github.com/millrace/millrace/domain/order"
 	"github.com/millrace/millrace/domain/payment"
+	"github.com/millrace/millrace/domain/person"
 	"github.com/millrace/millrace/internal/es"
 )
 
@@ -32,13 +33,15 @@ var (
 	Payments = es.NewKind("payment", payment.Evolve)
 	// Invoices are the streams invoice-<number>: what has been imported of an invoice besides its order.
 	Invoices = es.NewKind("invoice", invoice.Evolve).Snapshotted(1)
+	// Persons are the streams person-<subject>; see [App.SubjectOf].
+	Persons = es.NewKind("person", person.Evolve)
 )
 
 // Categories returns all kinds of streams that commands may name.
 func Categories() []*es.Category {
 	return []*es.Category{
 		Products.Category, Slugs.Category, Stocks.Category, Carts.Category, Orders.Category, Payments.Category,
-		Invoices.Category,
+		Invoices.Category, Persons.Category,
 	}
 }
 

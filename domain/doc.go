@@ -14,6 +14,7 @@ import (
 	"github.com/millrace/millrace/domain/invoice"
 	"github.com/millrace/millrace/domain/order"
 	"github.com/millrace/millrace/domain/payment"
+	"github.com/millrace/millrace/domain/person"
 )
 
 // Events returns one zero value of every event that exists, for codecs to learn their stored names from. Each value has
@@ -39,6 +40,9 @@ func Events() []any {
 		all = append(all, e)
 	}
 	for _, e := range invoice.Events() {
+		all = append(all, e)
+	}
+	for _, e := range person.Events() {
 		all = append(all, e)
 	}
 	return all

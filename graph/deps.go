@@ -65,6 +65,7 @@ type Commands interface {
 	VariantPriceChange(ctx context.Context, in commands.VariantPriceChange) (commands.ProductResult, error)
 	StockReceive(ctx context.Context, in commands.StockReceive) (commands.StockResult, error)
 	StockAdjust(ctx context.Context, in commands.StockAdjust) (commands.StockResult, error)
+	PersonForget(ctx context.Context, in commands.PersonForget) (position int64, err error)
 
 	// MayAccess reports whether token is the access token of the order.
 	MayAccess(orderID, token string) bool

@@ -83,6 +83,11 @@ func mutations(t *testing.T, s *shop) []keyed {
 				t.Fatal(err)
 			}
 		}},
+		{"personForget", `__typename`, in("email", "ann@example.org"), in("email", "bob@example.org"), in("email", "cid@example.org"), func(_ *testing.T, s *shop) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.known[s.app.SubjectOf("cid@example.org")] = true
+		}},
 	}
 }
 

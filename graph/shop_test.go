@@ -44,6 +44,7 @@ type shop struct {
 	fail     map[string]error // by what is called
 	sealed   map[string][]byte
 	keys     map[es.Hash]keyRecord
+	known    map[string]bool // subjects of whom something was sealed
 	forgot   map[string]bool
 	statuses []projector.Status
 	parked   []projector.ParkedEvent
@@ -64,7 +65,7 @@ func newShop(t testing.TB) *shop {
 	t.Helper()
 	s := &shop{
 		codec: commands.Codec(), streams: map[string][]int{}, changed: make(chan struct{}), calls: map[string]int{},
-		fail: map[string]error{}, sealed: map[string][]byte{}, keys: map[es.Hash]keyRecord{}, forgot: map[string]bool{},
+		fail: map[string]error{}, sealed: map[string][]byte{}, keys: map[es.Hash]keyRecord{}, known: map[string]bool{}, forgot: map[string]bool{},
 	}
 	app, err := commands.New(commands.Dependencies{
 		Executor: s, Reader: s, Vault: s, Secret: []byte(strings.Repeat("k", 32)), Currency: "GBP", PaymentDeadline: time.Minute,
@@ -269,7 +270,7 @@ func (s *shop) Seal(_ context.Context, subject string, plaintext []byte) (string
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	box := fmt.Sprintf("box %d", len(s.sealed))
-	s.sealed[box] = plaintext
+	s.sealed[box], s.known[subject] = plaintext, true
 	return subject, []byte(box), nil
 }
 
@@ -294,6 +295,19 @@ func (s *shop) OpenAll(_ context.Context, keys []string, boxes [][]byte) ([][]by
 		}
 	}
 	return plain, errs
+}
+
+func (s *shop) Knows(_ context.Context, subject string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.known[subject] && !s.forgot[subject], nil
+}
+
+func (s *shop) Forget(_ context.Context, subject string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgot[subject] = true
+	return nil
 }
 
 // read folds one state of a kind, nil if its stream is empty.

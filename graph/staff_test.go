@@ -50,9 +50,18 @@ func TestEvents(t *testing.T) {
 	if !strings.Contains(data, `"contact":{"email":"ann@example.org"`) || !strings.Contains(data, `"paymentToken":"ok"`) || !json.Valid([]byte(data)) {
 		t.Errorf("the data is %s", data)
 	}
-	s.mu.Lock()
-	s.forgot[o.State.Subject] = true
-	s.mu.Unlock()
+	const forget = `mutation($email: String!) { personForget(input: {email: $email}) { position userErrors { code field } } }`
+	if got := ask(t, base, forget, map[string]any{"email": "ann@example.org"}).wrong(t); !strings.HasPrefix(got, "FORBIDDEN") {
+		t.Errorf("who is no staff may forget others: %s", got)
+	}
+	unknown := staff(t, base, forget, map[string]any{"email": "bob@example.org"}).must(t)
+	if want := `{"data":{"personForget":{"position":null,"userErrors":[{"code":"NOT_FOUND","field":["input","email"]}]}}}`; unknown.body != want {
+		t.Errorf("forgetting somebody unknown: %s", unknown.body)
+	}
+	done := staff(t, base, forget, map[string]any{"email": "ANN@example.org"}).must(t)
+	if want := fmt.Sprintf(`{"data":{"personForget":{"position":"%d","userErrors":[]}}`, len(s.events)); !strings.HasPrefix(done.body, want) {
+		t.Errorf("forgetting: %s, want %s", done.body, want)
+	}
 	if data := staff(t, base, query, stream).must(t).text(t, "events", "nodes", 0, "data"); !strings.Contains(data, `"contact":null`) || strings.Contains(data, "box") {
 		t.Errorf("once the person is forgotten the data is %s", data)
 	}

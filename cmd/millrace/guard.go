@@ -122,6 +122,26 @@ type guardedVault struct {
 	guard
 }
 
+// Knows implements [commands.Vault].
+func (v guardedVault) Knows(ctx context.Context, subject string) (bool, error) {
+	if err := v.refuses(); err != nil {
+		return false, err
+	}
+	known, err := v.Vault.Knows(ctx, subject)
+	v.ended(ctx, err)
+	return known, err
+}
+
+// Forget implements [commands.Vault].
+func (v guardedVault) Forget(ctx context.Context, subject string) error {
+	if err := v.refuses(); err != nil {
+		return err
+	}
+	err := v.Vault.Forget(ctx, subject)
+	v.ended(ctx, err)
+	return err
+}
+
 // Seal implements [commands.Vault].
 func (v guardedVault) Seal(ctx context.Context, subject string, plaintext []byte) (key string, box []byte, err error) {
 	if err := v.refuses(); err != nil {

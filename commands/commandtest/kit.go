@@ -14,6 +14,7 @@ import (
 	"crypto/cipher"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"sync"
@@ -44,6 +45,8 @@ type Kit struct {
 	events     []es.Event
 	states     map[string]es.Versioned
 	keys       map[es.Hash]keyRecord
+	subjects   map[string]string // and the ids of their keys, as a vault has them
+	made       int               // keys, ever
 	seen       int
 	sealer     cipher.AEAD
 }
@@ -62,7 +65,7 @@ func New(tb testing.TB) *Kit {
 	tb.Helper()
 	k := &Kit{
 		Now: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC), tb: tb, codec: commands.Codec(),
-		categories: map[string]*es.Category{}, states: map[string]es.Versioned{}, keys: map[es.Hash]keyRecord{},
+		categories: map[string]*es.Category{}, states: map[string]es.Versioned{}, keys: map[es.Hash]keyRecord{}, subjects: map[string]string{},
 	}
 	for _, c := range commands.Categories() {
 		k.categories[c.Name] = c
@@ -291,16 +294,53 @@ func (k *Kit) ReadStream(_ context.Context, stream string, afterVersion int64, l
 
 // Seal implements commands.Vault.
 func (k *Kit) Seal(_ context.Context, subject string, plaintext []byte) (string, []byte, error) {
-	return subject, k.sealer.Seal(nil, nil, plaintext, []byte(subject)), nil
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	key, known := k.subjects[subject]
+	if !known {
+		k.made++
+		key = fmt.Sprint("key ", k.made)
+		k.subjects[subject] = key
+	}
+	return key, k.sealer.Seal(nil, nil, plaintext, []byte(key)), nil
 }
 
 // OpenAll implements commands.Vault.
 func (k *Kit) OpenAll(_ context.Context, keys []string, boxes [][]byte) ([][]byte, []error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	there := slices.Collect(maps.Values(k.subjects))
 	plain, errs := make([][]byte, len(boxes)), make([]error, len(boxes))
 	for i := range boxes {
+		if !slices.Contains(there, keys[i]) {
+			errs[i] = forgotten{}
+			continue
+		}
 		plain[i], errs[i] = k.sealer.Open(nil, nil, boxes[i], []byte(keys[i]))
 	}
 	return plain, errs
+}
+
+// forgotten says that a key has been deleted.
+type forgotten struct{}
+
+func (forgotten) Error() string   { return "the key has been deleted" }
+func (forgotten) Forgotten() bool { return true }
+
+// Knows implements commands.Vault.
+func (k *Kit) Knows(_ context.Context, subject string) (bool, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, known := k.subjects[subject]
+	return known, nil
+}
+
+// Forget implements commands.Vault.
+func (k *Kit) Forget(_ context.Context, subject string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.subjects, subject)
+	return nil
 }
 
 // State returns the state of a stream.

@@ -66,6 +66,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputOrderFulfillInput,
 		ec.unmarshalInputParkProjectionEventInput,
 		ec.unmarshalInputPaymentInput,
+		ec.unmarshalInputPersonForgetInput,
 		ec.unmarshalInputProductCreateInput,
 		ec.unmarshalInputProductFilter,
 		ec.unmarshalInputProductUpdateInput,
@@ -1090,6 +1091,33 @@ type Subscription {
   ): Order!
 }
 `, BuiltIn: false},
+	{Name: "../schema/person.graphqls", Input: `"Somebody who is to be forgotten."
+input PersonForgetInput {
+  "The e-mail address that the person gave, in whatever case."
+  email: String!
+  "Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT."
+  idempotencyKey: String
+}
+
+"What became of it."
+type PersonForgetPayload {
+  "Why nothing has happened; empty where something has, or had before."
+  userErrors: [UserError!]!
+  "The log position of the effect."
+  position: Position
+}
+
+extend type Mutation {
+  """
+  Staff: forgets a person. Their orders stay, without e-mail address, postal address and payment token: the key that these
+  are encrypted under is deleted, and processes that have just used it forget it within ten seconds.
+  """
+  personForget(
+    "The person."
+    input: PersonForgetInput!
+  ): PersonForgetPayload
+}
+`, BuiltIn: false},
 }
 var parsedSchema = gqlparser.MustLoadSchema(sources...)
 
@@ -1365,6 +1393,16 @@ func (ec *executionContext) childFields_ParkedEvent(ctx context.Context, field g
 		return ec.fieldContext_ParkedEvent_parkedAt(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ParkedEvent", field.Name)
+}
+
+func (ec *executionContext) childFields_PersonForgetPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "userErrors":
+		return ec.fieldContext_PersonForgetPayload_userErrors(ctx, field)
+	case "position":
+		return ec.fieldContext_PersonForgetPayload_position(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PersonForgetPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_Product(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

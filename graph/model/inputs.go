@@ -143,6 +143,22 @@ type PaymentInput struct {
 	Token string `json:"token"`
 }
 
+// Somebody who is to be forgotten.
+type PersonForgetInput struct {
+	// The e-mail address that the person gave, in whatever case.
+	Email string `json:"email"`
+	// Gives a repetition of this input the first answer, without a second effect. 1 to 255 characters. The same key with another input: CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
+}
+
+// What became of it.
+type PersonForgetPayload struct {
+	// Why nothing has happened; empty where something has, or had before.
+	UserErrors []*rule.Error `json:"userErrors"`
+	// The log position of the effect.
+	Position *int64 `json:"position,omitempty"`
+}
+
 // A product to be created.
 type ProductCreateInput struct {
 	// 1 to 80 lower-case letters a to z, digits, and single hyphens between them. Made from the title where none is given.

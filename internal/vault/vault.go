@@ -201,19 +201,28 @@ func (v *Vault) OpenAll(ctx context.Context, keyIDs []string, boxes [][]byte) ([
 	return plain, errs
 }
 
-// Forget deletes the subject's key, for ever, and reports whether there was one.
-func (v *Vault) Forget(ctx context.Context, subject string) (bool, error) {
+// Knows reports whether the subject has a key.
+func (v *Vault) Knows(ctx context.Context, subject string) (known bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	tag, err := v.pool.Exec(ctx, `DELETE FROM subject_keys WHERE subject = $1`, subject)
-	if err != nil {
-		return false, fmt.Errorf("vault: deleting a key: %w", classified(err))
+	if err := v.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM subject_keys WHERE subject = $1)`, subject).Scan(&known); err != nil {
+		return false, fmt.Errorf("vault: looking for a key: %w", classified(err))
+	}
+	return known, nil
+}
+
+// Forget deletes the subject's key, if there is one, for ever.
+func (v *Vault) Forget(ctx context.Context, subject string) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if _, err := v.pool.Exec(ctx, `DELETE FROM subject_keys WHERE subject = $1`, subject); err != nil {
+		return fmt.Errorf("vault: deleting a key: %w", classified(err))
 	}
 	if k, ok := v.bySubject.Peek(subject); ok {
 		v.byID.Remove(k.id)
 		v.bySubject.Remove(subject)
 	}
-	return tag.RowsAffected() > 0, nil
+	return nil
 }
 
 func (v *Vault) cached(by *lru.Cache[string, *key], name string) (*key, bool) {

@@ -117,16 +117,24 @@ func TestForgetting(t *testing.T) {
 	if _, err := elsewhere.Open(t.Context(), key, box); err != nil {
 		t.Fatal(err)
 	}
-	if there, err := here.Forget(t.Context(), "ada"); err != nil || !there {
-		t.Fatalf("got %v, %v", there, err)
+	knows := func(want bool) {
+		t.Helper()
+		if known, err := here.Knows(t.Context(), "ada"); err != nil || known != want {
+			t.Fatalf("got %v, %v, want %v", known, err, want)
+		}
 	}
+	knows(true)
+	if err := here.Forget(t.Context(), "ada"); err != nil {
+		t.Fatal(err)
+	}
+	knows(false)
 	for name, v := range map[string]*vault.Vault{"here": here, "elsewhere": elsewhere} {
 		if _, err := v.Open(t.Context(), key, box); !errors.Is(err, vault.ErrForgotten) {
 			t.Errorf("%s: got %v, want %v", name, err, vault.ErrForgotten)
 		}
 	}
-	if there, err := here.Forget(t.Context(), "ada"); err != nil || there {
-		t.Fatalf("forgetting twice: got %v, %v", there, err)
+	if err := here.Forget(t.Context(), "ada"); err != nil {
+		t.Fatalf("forgetting twice: %v", err)
 	}
 	// Who comes back gets another key; what was sealed before stays shut.
 	if again, _ := seal(t, here, "ada", "3 Mill Lane"); again == key {

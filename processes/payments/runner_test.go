@@ -75,6 +75,30 @@ func TestAnAuthorisationThatComesTooLateIsVoided(t *testing.T) {
 }
 
 // Whoever dies with a task is followed by another when the lease ends.
+// The buyer is forgotten after an authorisation whose answer was lost: the provider keeps the money, until it is told not to.
+func TestWhatAForgottenBuyerMayHavePaidIsVoided(t *testing.T) {
+	t.Parallel()
+	f := setup(t, 3*time.Second)
+	lost := make(chan struct{})
+	p := &provider{authorise: func(context.Context, payments.AuthoriseRequest) (string, error) {
+		select {
+		case <-lost:
+		default:
+			close(lost)
+		}
+		return "", errBroken
+	}}
+	o := f.buy("ok")
+	f.run(p, nil)
+	<-lost
+	_, err := f.app.PersonForget(f.t.Context(), commands.PersonForget{Email: "ada@example.org"})
+	must(t, err)
+	f.eventually(time.Minute, "the authorisation is voided", func() bool { return p.called("void "+o.State.Number) == 1 })
+	if status := f.order(o.State.Number).Status; status != order.StatusCancelled {
+		t.Errorf("the order is %s", status)
+	}
+}
+
 func TestATaskOfTheDeadIsTakenOver(t *testing.T) {
 	t.Parallel()
 	f := setup(t, time.Minute)
