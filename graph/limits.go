@@ -13,8 +13,11 @@ import (
 type Limits struct {
 	// BodyBytes is the size of a request's body or of a WebSocket message; 1 MiB.
 	BodyBytes int64
-	// Tokens is the number of words and signs in a document; 2,000. Validation takes the square of it at worst.
+	// Tokens is the number of words and signs in a document; 2,000.
 	Tokens int
+	// Comparisons bounds the time that validation takes to find out whether fields can be merged; 10,000, which is a field a hundred times. It counts the
+	// fields that have one name at one place of the answer, as often as fragments bring them there: the square of their number.
+	Comparisons int
 	// Depth is how deep fields may lie in each other; 12. Introspection is exempt.
 	Depth int
 	// Aliases is the number of renamed fields; 100.
@@ -38,6 +41,7 @@ func (l Limits) withDefaults() Limits {
 		l.BodyBytes = 1 << 20
 	}
 	fallback(&l.Tokens, 2_000)
+	fallback(&l.Comparisons, 10_000)
 	fallback(&l.Depth, 12)
 	fallback(&l.Aliases, 100)
 	fallback(&l.PageSize, 100)

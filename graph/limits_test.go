@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/millrace/millrace/graph"
 )
@@ -23,6 +22,10 @@ func TestRefusals(t *testing.T) {
 	for i := range 101 {
 		aliases = strings.Replace(aliases, "%d", fmt.Sprint(i), 1)
 	}
+	twice := "{ a: product(slug: \"x\") { ...f } b: product(slug: \"x\") { ...f } } fragment f on Product {"
+	for i := range 60 {
+		twice += fmt.Sprintf(" c%d: id", i)
+	}
 	bomb := "query { ...f0 }"
 	for i := range 30 {
 		bomb += fmt.Sprintf(" fragment f%d on Query { ...f%d a%d: products { totalCount } ...f%d }", i, i+1, i, i+1)
@@ -37,7 +40,9 @@ func TestRefusals(t *testing.T) {
 		{"no selection", `{ products }`},
 		{"deep", deep},
 		{"aliases", aliases},
+		{"aliases in a fragment", twice + " }"},
 		{"fragment bomb", bomb},
+		{"fragment in itself", `{ ...f } fragment f on Query { products { nodes { ...g } } } fragment g on Product { variants { product { ... { id ...g } } } }`},
 		{"page", `{ products(first: 101) { totalCount } }`},
 		{"page by variable", `query($n: Int = 500) { products(first: $n) { totalCount } }`},
 		{"page in a fragment", `{ ...f } fragment f on Query { products(last: 1000) { totalCount } }`},
@@ -148,30 +153,69 @@ func TestIntrospection(t *testing.T) {
 	}
 }
 
-// TestLargestPages checks that pages of the largest size pass the limits, with what storefronts show on them.
+// TestLargestPages checks that pages of the largest size, and as many products one by one, pass the limits, with what storefronts show on them.
 func TestLargestPages(t *testing.T) {
 	_, base := face(t, newShop(t), graph.Options{})
 	ask(t, base, `{ products(first: 100) { totalCount pageInfo { hasNextPage hasPreviousPage startCursor endCursor } edges { cursor node {
 		id slug title description status createdAt updatedAt variants { id sku title available price { amount currency } product { id } } } } } }`, nil).must(t)
 	staff(t, base, `{ orders(first: 100) { nodes { id number status email placedAt total { amount currency } lines {
 		id sku title quantity fulfilled returned unitPrice { amount currency } total { amount } variant { sku } } } } }`, nil).must(t)
+	var several strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&several, "p%d: product(slug: \"x\") { ...card } ", i)
+	}
+	ask(t, base, "{ "+several.String()+`} fragment card on Product { __typename id slug title variants { ...offer } }
+		fragment offer on Variant { __typename id sku available price { amount currency } }`, nil).must(t)
 }
 
-// TestValidationTime checks that a document made to be slow to validate is refused quickly.
-func TestValidationTime(t *testing.T) {
+// TestComparisons checks which documents are refused before they are validated, since validation takes the square of what they repeat.
+func TestComparisons(t *testing.T) {
 	_, base := face(t, newShop(t), graph.Options{})
-	for name, query := range map[string]string{
-		"repeated field":   "{ " + strings.Repeat("products { totalCount } ", 490) + "}",
-		"spread fragments": "{ " + strings.Repeat("...f ", 600) + "} fragment f on Query { " + strings.Repeat("__typename ", 600) + "}",
-		"nested":           strings.Repeat("{ products ", 660) + strings.Repeat("}", 660),
-		"nested list":      "{ nodes(ids: " + strings.Repeat("[", 950) + strings.Repeat("]", 950) + ") { id } }",
+	const tooMany = "BAD_USER_INPUT: it would take more than 10000 comparisons to find out whether the fields of the document can be merged: " +
+		"ask for each field once, and spread fragments less often"
+	repeat := strings.Repeat
+	each := func(n int, format string) (text string) {
+		for i := range n {
+			text += strings.NewReplacer("N+1", fmt.Sprint(i+1), "N", fmt.Sprint(i)).Replace(format)
+		}
+		return text
+	}
+	for _, c := range []struct {
+		name  string
+		query func(n int) string
+		most  int // how many are accepted
+	}{
+		{"a field", func(n int) string { return "{ products { nodes { " + repeat("id ", n) + "} } }" }, 99},
+		{"fields in each other", func(n int) string { return "{ " + repeat("products { nodes { id } } ", n) + "}" }, 57},
+		{"a field in fragments", func(n int) string {
+			return "{ products { nodes { " + each(n, "...fN ") + "} } }" + each(n, " fragment fN on Product { id id id id }")
+		}, 23},
+		{"a fragment", func(n int) string {
+			return "{ products { nodes { " + repeat("...f ", n) + "} } } fragment f on Product { id }"
+		}, 70},
+		{"a fragment in inline fragments", func(n int) string {
+			return "{ products { nodes { " + repeat("... { ...f } ", n) + "} } } fragment f on Product { id }"
+		}, 49},
+		{"a field in an inline fragment", func(n int) string { return "{ products { nodes { ... { " + repeat("id ", n) + "} } } }" }, 70},
+		{"inline fragments in each other", func(n int) string {
+			return "{ products { nodes { " + repeat("... { ", n) + "id" + repeat(" }", n) + " } } }"
+		}, 139},
+		{"operations", func(n int) string {
+			return each(n, "query qN { products { nodes { ...f } } } ") + "fragment f on Product { " + repeat("id ", 20) + "}"
+		}, 23},
+		{"fragments in fragments", func(n int) string {
+			return "{ products { nodes { ...f0 } } }" + each(n, " fragment fN on Product { variants { product { ...fN+1 } } }") +
+				fmt.Sprintf(" fragment f%d on Product { id }", n)
+		}, 79},
+		{"fragments that multiply", func(n int) string {
+			return "{ products { nodes { ...f0 } } }" + each(n, " fragment fN on Product { variants { product { ...fN+1 } } more: variants { product { ...fN+1 } } }") +
+				fmt.Sprintf(" fragment f%d on Product { id }", n)
+		}, 8},
 	} {
-		began := time.Now()
-		ask(t, base, query, nil)
-		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("%s: it took %s", name, took)
-		} else {
-			t.Logf("%s: %s", name, took)
+		for n, refused := range map[int]bool{c.most: false, c.most + 1: true} {
+			if a := ask(t, base, c.query(n), nil); refused != (len(a.Errors) == 1 && a.wrong(t) == tooMany) {
+				t.Errorf("%s, %d times: %s", c.name, n, a.body)
+			}
 		}
 	}
 }

@@ -168,7 +168,7 @@ func (h *Handler) document(query string) (*document, gqlerror.List) {
 		}
 		return nil, clientErrors(err)
 	}
-	if errs := h.tooWide(parsed); errs != nil {
+	if errs := h.options.Limits.tooWide(parsed); errs != nil {
 		return nil, errs
 	}
 	if errs := validator.ValidateWithRules(h.schema, parsed, h.rules()); len(errs) > 0 {
@@ -181,53 +181,37 @@ func (h *Handler) document(query string) (*document, gqlerror.List) {
 	return doc, nil
 }
 
-// tooWide refuses a document for the aliases that are written in it. Whether fields of one name can be merged takes the
-// square of their number to find out: this keeps validation short.
-func (h *Handler) tooWide(doc *ast.QueryDocument) gqlerror.List {
-	var written int
-	var count func(set ast.SelectionSet)
-	count = func(set ast.SelectionSet) {
-		for _, selection := range set {
-			switch sel := selection.(type) {
-			case *ast.Field:
-				if sel.Alias != sel.Name {
-					written++
-				}
-				count(sel.SelectionSet)
-			case *ast.InlineFragment:
-				count(sel.SelectionSet)
-			}
-		}
-	}
-	for _, op := range doc.Operations {
-		count(op.SelectionSet)
-	}
-	for _, f := range doc.Fragments {
-		count(f.SelectionSet)
-	}
-	if written > h.options.Limits.Aliases {
-		return badRequest("the operation has %d aliases; at most %d are allowed", written, h.options.Limits.Aliases)
-	}
-	return nil
-}
-
 // rules are those of the specification; without introspection their messages name nothing that was not asked for.
 func (h *Handler) rules() *rules.Rules {
 	r := rules.NewDefaultRules()
-	if h.options.Introspection {
-		return r
+	if !h.options.Introspection {
+		for name, rule := range map[string]core.Rule{
+			rules.FieldsOnCorrectTypeRule.Name: rules.FieldsOnCorrectTypeRuleWithoutSuggestions,
+			rules.ScalarLeafsRule.Name:         rules.ScalarLeafsRuleWithoutSuggestions,
+			rules.KnownArgumentNamesRule.Name:  rules.KnownArgumentNamesRuleWithoutSuggestions,
+			rules.KnownTypeNamesRule.Name:      rules.KnownTypeNamesRuleWithoutSuggestions,
+			rules.ValuesOfCorrectTypeRule.Name: rules.ValuesOfCorrectTypeRuleWithoutSuggestions,
+		} {
+			r.RemoveRule(name)
+			r.AddRule(rule.Name, rule.RuleFunc)
+		}
 	}
-	for name, rule := range map[string]core.Rule{
-		rules.FieldsOnCorrectTypeRule.Name: rules.FieldsOnCorrectTypeRuleWithoutSuggestions,
-		rules.ScalarLeafsRule.Name:         rules.ScalarLeafsRuleWithoutSuggestions,
-		rules.KnownArgumentNamesRule.Name:  rules.KnownArgumentNamesRuleWithoutSuggestions,
-		rules.KnownTypeNamesRule.Name:      rules.KnownTypeNamesRuleWithoutSuggestions,
-		rules.ValuesOfCorrectTypeRule.Name: rules.ValuesOfCorrectTypeRuleWithoutSuggestions,
-	} {
-		r.RemoveRule(name)
-		r.AddRule(rule.Name, rule.RuleFunc)
+	for name, rule := range r.GetInner() {
+		r.ReplaceRule(name, brief(rule))
 	}
 	return r
+}
+
+// brief is a rule that tells of no more errors than a client is shown. A document may break one thousands of times.
+func brief(rule core.RuleFunc) core.RuleFunc {
+	return func(observers *core.Events, addError core.AddErrFunc) {
+		var told int
+		rule(observers, func(options ...core.ErrorOption) {
+			if told++; told <= manyErrors {
+				addError(options...)
+			}
+		})
+	}
 }
 
 // choose returns the operation that is to run.
