@@ -356,6 +356,19 @@ func TestLimit(t *testing.T) {
 	}})
 	mutation, query := `mutation { cartCreate { position } }`, `{ cart(id: "x") { id } }`
 	socket := open(t, base, `{"Authorization": "Bearer `+staffToken+`"}`)
+	invalid := []string{`[]`, `{}`, `{"query": "{"}`, `{"query": "{ nope }"}`, `{"extensions": {"persistedQuery": {"version": 1}}}`}
+	requests := strings.TrimPrefix(strings.Repeat(", request "+staffToken, len(invalid)), ", ")
+	allHear := func(code string) func() answer {
+		return func() answer {
+			for _, payload := range invalid {
+				socket.send(`{"type": "subscribe", "id": "3", "payload": ` + payload + `}`)
+				if m := socket.next(); m.ID != "3" || m.Type != "error" || !strings.Contains(string(m.Payload), code) {
+					t.Errorf("%s: the socket hears %s %s", payload, m.Type, m.Payload)
+				}
+			}
+			return answer{status: 200}
+		}
+	}
 	for _, c := range []struct {
 		name, over string
 		run        func() answer
@@ -391,6 +404,8 @@ func TestLimit(t *testing.T) {
 			}
 			return answer{status: 200}
 		}, 200, "request " + staffToken + ", 1 mutation " + staffToken},
+		{"what cannot run on a socket", "", allHear("BAD_USER_INPUT"), 200, requests},
+		{"too many on a socket are not looked at", "request", allHear("RATE_LIMITED"), 200, requests},
 	} {
 		mu.Lock()
 		over = c.over

@@ -18,7 +18,7 @@ func (s *socket) subscribe(ctx context.Context, m message) bool {
 	id, acked, others := s.id, s.acked, len(s.active)
 	_, taken := s.active[m.ID]
 	s.mu.Unlock()
-	switch limit := s.h.options.Limits.Subscriptions; {
+	switch {
 	case !acked:
 		s.close(closeUnauthorized, "say connection_init first")
 		return false
@@ -28,7 +28,12 @@ func (s *socket) subscribe(ctx context.Context, m message) bool {
 	case taken:
 		s.close(closeDuplicate, "an operation of this id runs already")
 		return false
-	case others >= limit:
+	}
+	if refused := s.limit(ctx, 0); refused != nil {
+		s.sendErrors(m.ID, gqlerror.List{coded(refused.Code, refused.Message)})
+		return true
+	}
+	if limit := s.h.options.Limits.Subscriptions; others >= limit {
 		s.sendErrors(m.ID, badRequest("%d operations run on this connection; at most %d are allowed", others, limit))
 		return true
 	}
@@ -88,17 +93,18 @@ func (s *socket) operate(ctx context.Context, started *running, id string, p *pr
 	})
 }
 
-// admit counts an operation, and lets it in.
-func (s *socket) admit(p *prepared) *Error {
+// limit counts an operation of the client, before anything of it is understood, or its mutations. A message has no header to tell how often it may ask.
+func (s *socket) limit(ctx context.Context, mutations int) *Error {
 	s.mu.Lock()
 	client := s.h.client(s.conn.RemoteAddr().String(), s.header, s.id)
 	s.mu.Unlock()
-	untold := http.Header{} // a message has no header
-	if err := s.h.limit(p.ctx, client, 0, untold); err != nil {
-		return err
-	}
+	return s.h.limit(ctx, client, mutations, http.Header{})
+}
+
+// admit counts what an operation changes, and lets it in.
+func (s *socket) admit(p *prepared) *Error {
 	if p.op.Operation.Operation == ast.Mutation {
-		if err := s.h.limit(p.ctx, client, p.call.mutations, untold); err != nil {
+		if err := s.limit(p.ctx, p.call.mutations); err != nil {
 			return err
 		}
 	}
