@@ -92,7 +92,8 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-// TestRefuse checks that a request whose document is known is refused before it is understood, and that nobody else is.
+// TestRefuse checks that a request whose document is known is refused before it is understood, and that nobody else is, whatever others have hidden
+// in requests that are to be refused.
 func TestRefuse(t *testing.T) {
 	s := newShop(t)
 	admit, all := admitAll(t)
@@ -104,11 +105,20 @@ func TestRefuse(t *testing.T) {
 		return nil
 	}})
 	const cart, two = `query($id: ID!) { cart(id: $id) { id } }`, `query a { cart(id: "x") { id } } query b { products { totalCount } }`
+	const quoted, innocent = `{ cart(id: "y") { id } }`, `{ products { pageInfo { hasNextPage } } }`
 	body := func(query string, more string) string { return fmt.Sprintf(`{%s "query" : %q}`, more, query) }
-	persisted := fmt.Sprintf(`{"variables": {"id": "x"}, "extensions": {"persistedQuery": {"version": 1, "sha256Hash": "%x"}}}`, sha256.Sum256([]byte(cart)))
-	known := strings.TrimSuffix(persisted, "}") + fmt.Sprintf(`, "query": %q}`, cart)
+	persisted := func(query, more string) string {
+		return fmt.Sprintf(`{"variables": {"id": "x"}, "extensions": {%s "persistedQuery": {"version": 1, "sha256Hash": "%x"}}}`, more, sha256.Sum256([]byte(query)))
+	}
+	known := func(query string) string {
+		return strings.TrimSuffix(persisted(query, ""), "}") + fmt.Sprintf(`, "query": %q}`, query)
+	}
+	// Requests for the cart that show the innocent document, or its hash, where a glance falls.
+	asking, hash := fmt.Sprintf(`"qu\u0065ry": %q, "variables": {"id": "x"}}`, cart), fmt.Sprintf(`"sha256Hash": "%x"`, sha256.Sum256([]byte(innocent)))
 	for _, text := range []string{
-		body(cart, `"variables": {"id": "x"},`), known, persisted, body(two, `"operationName": "a",`), body(`{ products { totalCount } }`, ""),
+		fmt.Sprintf(`{"x": {"query": %q}, `, innocent) + asking, fmt.Sprintf(`{"query": %q, `, innocent) + asking, `{"x": {` + hash + `}, ` + asking, known(cart),
+		strings.Replace(persisted(cart, `"x": {`+hash+`},`), `1, "sha256Hash"`, `1, "sha256H\u0061sh"`, 1), known(innocent),
+		body(cart, `"variables": {"id": "x"},`), persisted(cart, ""), body(quoted, ""), body(two, `"operationName": "a",`), body(`{ products { totalCount } }`, ""),
 	} {
 		send(t, http.MethodPost, base+graph.Path, text).must(t)
 		within(t, "what is not refused", all)
@@ -118,13 +128,16 @@ func TestRefuse(t *testing.T) {
 		body    string
 		refused bool
 	}{
-		"the same":                        {body(cart, `"variables": {"id": "x"},`), true},
-		"other variables":                 {body(cart, `"variables": {"id": "\"query\""},`), true},
-		"by its hash":                     {persisted, true},
-		"another document":                {body(`{ cart(id: "x") { id } }`, ""), false},
-		"a document that is not refused":  {body(`{ products { totalCount } }`, ""), false},
-		"one of two operations":           {body(two, `"operationName": "a",`), false},
-		"a variable that is called query": {body(cart, `"variables": {"id": "x", "query": "shoes"},`), false},
+		"the same":                             {body(cart, `"variables": {"id": "x"},`), true},
+		"other variables":                      {body(cart, `"variables": {"id": "\"query\""},`), true},
+		"by its hash":                          {persisted(cart, ""), true},
+		"with quotes":                          {body(quoted, ""), true},
+		"what others have hidden":              {body(innocent, ""), false},
+		"what others have hidden, by its hash": {persisted(innocent, ""), false},
+		"another document":                     {body(`{ cart(id: "x") { id } }`, ""), false},
+		"a document that is not refused":       {body(`{ products { totalCount } }`, ""), false},
+		"one of two operations":                {body(two, `"operationName": "a",`), false},
+		"a variable that is called query":      {body(cart, `"variables": {"id": "x", "query": "shoes"},`), false},
 	} {
 		glance := httptest.NewRecorder()
 		asked := httptest.NewRequestWithContext(t.Context(), http.MethodPost, graph.Path, strings.NewReader(c.body))
