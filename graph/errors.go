@@ -145,6 +145,9 @@ func (h *Handler) translate(ctx context.Context, err error) *gqlerror.Error {
 	case errors.As(err, &parked):
 		return coded(Stale, "what was asked for is set aside from position "+strconv.FormatInt(parked.Position, 10)+
 			" on until staff retry it; without a position it is shown as it was before")
+	case errors.Is(err, projector.ErrBeyond):
+		return coded(Stale, "the log ends before position "+strconv.FormatInt(es.PositionFrom(ctx), 10)+
+			": it is of another log, or of this one before it was restored; ask again without it")
 	case errors.Is(err, projector.ErrStale):
 		if p := es.PositionFrom(ctx); p > 0 {
 			return coded(Stale, "what was asked for has not come as far as position "+strconv.FormatInt(p, 10)+" in time; ask again")

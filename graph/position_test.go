@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/millrace/millrace/graph"
+	"github.com/millrace/millrace/internal/projector"
 )
 
 // carriers are the ways in which a request brings a position back.
@@ -53,6 +54,17 @@ func (a answer) code() string {
 		return ""
 	}
 	return fmt.Sprint(a.Errors[0].Extensions["code"])
+}
+
+// A position that the log does not have is nothing to wait for.
+func TestAPositionBeyondTheLog(t *testing.T) {
+	s := newShop(t)
+	_, base := face(t, s, graph.Options{})
+	s.breaks("products", fmt.Errorf("products: %w: %w", projector.ErrBeyond, projector.ErrStale))
+	got := ask(t, base, `query($id: ID!) { product(id: $id) { title } }`, map[string]any{"id": idOf("Product", "1")}, "Millrace-Position", "9").wrong(t)
+	if want := "STALE: the log ends before position 9: it is of another log, or of this one before it was restored; ask again without it"; got != want {
+		t.Error(got)
+	}
 }
 
 // However a position comes, every model that the query reads has to have reached it.

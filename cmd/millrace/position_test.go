@@ -368,21 +368,15 @@ func TestReadingYourWritesThroughAnotherDoor(t *testing.T) {
 	d.beyond()
 }
 
-// beyond asks for a position that the log does not have: all of a query is refused within one bound, whatever it reads, and the metrics
-// tell of it.
+// beyond asks for a position that the log does not have: all of a query is refused, whatever it reads, and the metrics tell that nothing was waited for.
 func (d *doors) beyond() {
 	d.t.Helper()
 	const query = `{ product(slug: "door-0") { title variants { available } } orders(first: 1) { totalCount nodes { number lines { variant { available } } } }
 		salesReport(from: "2000-01-01T00:00:00Z", to: "2100-01-01T00:00:00Z", groupBy: SKU) { units } }`
 	for way := range int64(3) {
-		began := time.Now()
 		a, err := askAt(d.t.Context(), d.url(0), query, nil, "9000000000000000000", way)
-		took := time.Since(began)
 		if err == nil || a == nil || len(a.Errors) == 0 || a.Errors[0].Extensions["code"] != "STALE" {
 			d.t.Errorf("a position beyond the end: %v", err)
-		}
-		if took < time.Second || took > 5*2*time.Second {
-			d.t.Errorf("a position beyond the end took %v", took)
 		}
 	}
 	told := figures(d.t, d.addrs[0])
@@ -396,7 +390,7 @@ func (d *doors) beyond() {
 		}
 	}
 	for _, name := range []string{"catalogue", "orders", "sales"} {
-		of := `millrace_position_wait_failures_total{projection="` + name + `",reason="log",store="postgres"}`
+		of := `millrace_position_wait_failures_total{projection="` + name + `",reason="beyond",store="postgres"}`
 		if n := told[of]; n < 3 {
 			d.t.Errorf("%s is %v, want 3", of, n)
 		}

@@ -397,9 +397,7 @@ func TestAnotherEpochEndsTheFeed(t *testing.T) {
 	defer cancel()
 	go func() { done <- f.Run(ctx) }()
 	b.log.MustAppend(t, 3)
-	if err := f.WaitFor(ctx, 3); err != nil {
-		t.Fatal(err)
-	}
+	waitFor(t, f, 3)
 	epoch.Add(1)
 	if err := <-done; !errors.Is(err, feed.ErrEpochChanged) {
 		t.Errorf("Run ended with %v", err)

@@ -67,8 +67,10 @@ type Feed struct {
 	mu        sync.RWMutex
 	window    window
 	changed   chan struct{} // closed, and replaced, whenever the window grew
+	heard     chan struct{} // closed, and replaced, whenever Postgres has answered
 	ready     chan struct{}
-	asked     confirmation // what Postgres has answered, whether the window has come so far or not
+	latest    confirmation // what Postgres has answered last
+	asked     confirmation // what it has answered that the window has not come up to yet, or came up to last
 	confirmed confirmation // the newest that it has come up to
 
 	filling sync.Mutex    // held by who reads Postgres to extend the window
@@ -98,6 +100,7 @@ func New(o Options) *Feed {
 		metrics: newMetrics(o.Metrics),
 		window:  newWindow(o.Window, o.WindowBytes, o.Info.Partitions),
 		changed: make(chan struct{}),
+		heard:   make(chan struct{}),
 		ready:   make(chan struct{}),
 		nudge:   make(chan struct{}, 1),
 	}

@@ -78,6 +78,14 @@ func background(t testing.TB, run func(context.Context) error) (stop func()) {
 	return stop
 }
 
+// waitFor waits until a feed knows the log up to a position that the log has.
+func waitFor(t testing.TB, f *feed.Feed, position int64) {
+	t.Helper()
+	if known, err := f.WaitFor(t.Context(), position, time.Now()); err != nil || !known {
+		t.Fatalf("waiting for position %d: %t, %v", position, known, err)
+	}
+}
+
 // reader collects what a feed hands out and fails the test at the first event that is not the next one.
 type reader struct {
 	seen chan int64 // the position reached, the newest only
@@ -205,9 +213,7 @@ func TestEndsAgreeWithTheLog(t *testing.T) {
 	for range 20 {
 		events := b.log.MustAppend(t, 50)
 		relay.Offer(events)
-		if err := f.WaitFor(t.Context(), events[49].Position); err != nil {
-			t.Fatal(err)
-		}
+		waitFor(t, f, events[49].Position)
 		wantHead, want, err := b.log.PartitionEnds(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -250,9 +256,7 @@ func TestLastOf(t *testing.T) {
 		if err := b.log.Commit(t.Context(), events); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.WaitFor(t.Context(), events[49].Position); err != nil {
-			t.Fatal(err)
-		}
+		waitFor(t, f, events[49].Position)
 		got := f.LastOf(func(eventType string) bool { return eventType == "note.wanted" })
 		if !slices.Equal(got, want) {
 			t.Fatalf("the last wanted events are at %v, want %v", got, want)
@@ -311,11 +315,11 @@ func TestWaitingEndsWithTheContext(t *testing.T) {
 	if _, err := f.After(ctx, 3, 10); !errors.Is(err, context.Canceled) {
 		t.Errorf("After ended with %v", err)
 	}
-	if err := f.WaitFor(ctx, 4); !errors.Is(err, context.Canceled) {
-		t.Errorf("WaitFor ended with %v", err)
+	if known, err := f.WaitFor(ctx, 4, time.Now()); known || !errors.Is(err, context.Canceled) {
+		t.Errorf("WaitFor ended with %t, %v", known, err)
 	}
-	if err := f.WaitFor(ctx, 3); err != nil {
-		t.Errorf("WaitFor of what is there ended with %v", err)
+	if known, err := f.WaitFor(ctx, 3, time.Now()); !known || err != nil {
+		t.Errorf("WaitFor of what is there ended with %t, %v", known, err)
 	}
 	if _, err := f.After(t.Context(), 0, 0); err == nil {
 		t.Error("After takes a limit of 0")
@@ -338,9 +342,7 @@ func TestUnknownAndBrokenEventsAreHandedOutUndecoded(t *testing.T) {
 		t.Fatal(err)
 	}
 	relay.Offer(events)
-	if err := f.WaitFor(t.Context(), 3); err != nil {
-		t.Fatal(err)
-	}
+	waitFor(t, f, 3)
 	got, err := f.After(t.Context(), 0, 10)
 	if err != nil || len(got) != 3 {
 		t.Fatalf("%d events, %v", len(got), err)

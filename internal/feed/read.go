@@ -41,10 +41,13 @@ func (f *Feed) isBehind() bool { return f.asked.position > f.window.head }
 func (f *Feed) answered(head int64, at time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.latest = confirmation{head, at}
 	if !f.isBehind() {
-		f.asked = confirmation{head, at}
+		f.asked = f.latest
 	}
 	f.confirm()
+	close(f.heard)
+	f.heard = make(chan struct{})
 }
 
 // confirm is called with the lock held when the window has grown or Postgres has answered.
@@ -78,19 +81,25 @@ func (f *Feed) Ends() (head int64, ends []postgres.PartitionEnd) {
 	return f.window.head, slices.Clone(f.window.ends)
 }
 
-// WaitFor returns once the log is known up to a position, or with the error of the context.
-func (f *Feed) WaitFor(ctx context.Context, position int64) error {
+// WaitFor returns true once the log is known up to a position, or false once Postgres, asked after a time, has said that it ends before: whoever
+// had the position then has it from elsewhere. While Postgres does not answer it waits, and returns the error of the context. All who wait share the
+// answers that the tail gets.
+func (f *Feed) WaitFor(ctx context.Context, position int64, since time.Time) (known bool, err error) {
 	for {
 		f.mu.RLock()
-		head, changed := f.window.head, f.changed
+		head, changed, latest, heard := f.window.head, f.changed, f.latest, f.heard
 		f.mu.RUnlock()
-		if head >= position {
-			return nil
+		switch {
+		case head >= position:
+			return true, nil
+		case latest.position < position && latest.at.After(since):
+			return false, nil
 		}
 		select {
 		case <-changed:
+		case <-heard:
 		case <-ctx.Done():
-			return fmt.Errorf("feed: waiting for position %d, the log is known up to %d: %w", position, head, ctx.Err())
+			return false, fmt.Errorf("feed: waiting for position %d, the log is known up to %d: %w", position, head, ctx.Err())
 		}
 	}
 }

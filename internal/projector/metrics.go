@@ -119,7 +119,8 @@ const (
 	reasonBehind  = "behind"  // the model did not come so far in time
 	reasonStopped = "stopped" // a partition that a list needs stands still at an event that cannot be applied
 	reasonParked  = "parked"  // the stream asked for is parked
-	reasonLog     = "log"     // the process did not hear of the position in time: of a log that is behind, or that has no such position
+	reasonLog     = "log"     // the process did not hear of the position in time, nor that the log has no such position
+	reasonBeyond  = "beyond"  // the log ends before the position
 )
 
 func (m *Metrics) waited(projection, store string, took time.Duration) {

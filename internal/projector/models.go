@@ -23,6 +23,9 @@ import (
 // soon, or is still being built for the first time.
 var ErrStale = errors.New("the read model has not caught up")
 
+// ErrBeyond is wrapped, beside [ErrStale], by errors that say that the log ends before the position asked for.
+var ErrBeyond = errors.New("the log ends before it")
+
 // ModelsOptions are the parts of Models.
 type ModelsOptions struct {
 	// Primary is asked when no replica can answer.
@@ -190,14 +193,18 @@ type requirement struct {
 }
 
 // require waits until the log is known up to the position, and returns what that asks of the projections' partitions: the position,
-// or that of the last event that the projection wants where that is before it. No partitions means all.
+// or that of the last event that the projection wants where that is before it. No partitions means all. It does not wait for a position that the log
+// did not have when it was asked for: the error is then [ErrBeyond].
 func (m *Models) require(ctx context.Context, projections []string, position int64, partitions []int) (requirement, error) {
 	var r requirement
 	if position <= 0 {
 		return r, nil
 	}
-	if err := m.o.Feed.WaitFor(ctx, position); err != nil {
+	switch known, err := m.o.Feed.WaitFor(ctx, position, since(ctx, time.Now())); {
+	case err != nil:
 		return r, err
+	case !known:
+		return r, ErrBeyond
 	}
 	for _, name := range projections {
 		for n, last := range m.o.Feed.LastOf(m.filters[name].wants) {

@@ -147,15 +147,25 @@ func waits(t *testing.T, registry *prometheus.Registry) (reads, seconds, failure
 	return reads, seconds, failures
 }
 
-// A position that is not reached is waited for as long as is allowed, once for all that a query reads, Redis taking its share of it;
-// and the metrics tell for how long, of which model, and why in vain.
+// unanswered is a feed that does not hear where the log ends.
+type unanswered struct{ projector.Feed }
+
+func (u unanswered) WaitFor(ctx context.Context, position int64, _ time.Time) (bool, error) {
+	return u.Feed.WaitFor(ctx, position, time.Now().Add(time.Hour))
+}
+
+// A position that is not reached is waited for as long as is allowed, once for all that a query reads, Redis taking its share of it, and one that the log
+// does not have is not waited for; and the metrics tell for how long, of which model, and why in vain.
 func TestWaitsAreBoundedAndCounted(t *testing.T) {
 	t.Parallel()
 	const wait = 4 * time.Second
 	f := setup(t)
 	stop := f.worker("one")
-	registry := prometheus.NewPedanticRegistry()
+	registry, others := prometheus.NewPedanticRegistry(), prometheus.NewPedanticRegistry()
 	m := f.modelsWith(func(o *projector.ModelsOptions) { o.Wait, o.Metrics = wait, projector.NewMetrics(registry) })
+	alone := f.modelsWith(func(o *projector.ModelsOptions) {
+		o.Wait, o.Metrics, o.Feed = wait, projector.NewMetrics(others), unanswered{o.Feed}
+	})
 	f.fill(100, 10)
 	f.expect(m)
 	if reads, _, failures := waits(t, registry); reads["tally postgres"] == 0 || reads["tally redis"] == 0 || len(failures) > 0 {
@@ -163,7 +173,15 @@ func TestWaitsAreBoundedAndCounted(t *testing.T) {
 	}
 	stop()
 	lacking := f.fill(100, 10) // which nobody folds
-	for reason, position := range map[string]int64{"behind": lacking, "log": lacking + 1_000_000} {
+	for reason, c := range map[string]struct {
+		m        *projector.Models
+		registry *prometheus.Registry
+		position int64
+		waits    bool
+	}{
+		"behind": {m, registry, lacking, true}, "log": {alone, others, lacking + 1_000_000, true}, "beyond": {m, registry, lacking + 1_000_000, false},
+	} {
+		m, registry, position := c.m, c.registry, c.position
 		readsBefore, before, failuresBefore := waits(t, registry)
 		ctx, began := es.WithPosition(t.Context(), position), time.Now()
 		// One query that reads one model, and then another two, or the same again.
@@ -173,15 +191,15 @@ func TestWaitsAreBoundedAndCounted(t *testing.T) {
 			if documents[0] != nil {
 				t.Errorf("%s: there is a document at position %d", reason, position)
 			}
-			if took := time.Since(began); i == 0 && (took < wait/8 || took > wait*3/4) {
+			if took := time.Since(began); c.waits && i == 0 && (took < wait/8 || took > wait*3/4) {
 				t.Errorf("%s: Redis took %v of %v", reason, took, wait)
 			}
 			err = m.Query(ctx, projector.Need{Projections: []string{"tally"}, Streams: []string{"tally-3"}}, `SELECT 1`, nil, nil)
-			if !errors.Is(err, projector.ErrStale) {
+			if !errors.Is(err, projector.ErrStale) || errors.Is(err, projector.ErrBeyond) == c.waits {
 				t.Errorf("%s: %v, want ErrStale", reason, err)
 			}
 		}
-		if took := time.Since(began); took < wait*3/4 || took > 2*wait {
+		if took := time.Since(began); c.waits && (took < wait*3/4 || took > 2*wait) {
 			t.Errorf("%s: the query took %v, and may wait %v", reason, took, wait)
 		}
 		reads, seconds, failures := waits(t, registry)
@@ -194,10 +212,10 @@ func TestWaitsAreBoundedAndCounted(t *testing.T) {
 				t.Errorf("%s: %v reads of %s, want 3", reason, n, store)
 			}
 		}
-		if waited := seconds["tally postgres"] - before["tally postgres"]; waited < wait.Seconds()/2 {
+		if waited := seconds["tally postgres"] - before["tally postgres"]; c.waits && waited < wait.Seconds()/2 {
 			t.Errorf("%s: the metrics tell of %v s waited for PostgreSQL", reason, waited)
 		}
-		if waited := seconds["tally redis"] - before["tally redis"]; waited < wait.Seconds()/8 {
+		if waited := seconds["tally redis"] - before["tally redis"]; c.waits && waited < wait.Seconds()/8 {
 			t.Errorf("%s: the metrics tell of %v s waited for Redis", reason, waited)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/millrace/millrace/internal/es"
 )
@@ -96,8 +97,8 @@ type Feed interface {
 	After(ctx context.Context, after int64, limit int) ([]es.Event, error)
 	// Head is the position up to which the log is known.
 	Head() int64
-	// WaitFor returns when the log is known up to the position.
-	WaitFor(ctx context.Context, position int64) error
+	// WaitFor returns true when the log is known up to the position, and false when it is found to have ended before it after a time.
+	WaitFor(ctx context.Context, position int64, since time.Time) (known bool, err error)
 	// LastOf is, by partition, the position of the last event of a wanted type as far as Head, or a later one; 0 for none.
 	LastOf(wanted func(eventType string) bool) []int64
 }

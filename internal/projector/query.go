@@ -27,7 +27,7 @@ type Need struct {
 // Query runs a statement that names tables as "<projection>.<table>", on a replica or, where none can answer, on the primary, and calls read with
 // its rows. They show the models of the Need as they were at one moment, with all at least that had been recorded up to the position of ctx
 // ([es.WithPosition]). Query waits for that, bounded, and returns an error wrapping [ErrStale] when it takes too long, and at once, as a
-// [*ParkedError], when an operator has set aside what is asked for. Read may be called again when a server was lost meanwhile (it must not have
+// [*ParkedError], when an operator has set aside what is asked for, or wrapping [ErrBeyond] too, when the log ends before the position. Read may be called again when a server was lost meanwhile (it must not have
 // effects of its own); its other errors are returned as they are.
 func (m *Models) Query(ctx context.Context, need Need, sql string, args []any, read func(pgx.Rows) error) error {
 	q, err := m.newQuery(ctx, need, statement{sql, args, read})
@@ -75,10 +75,15 @@ func (q *query) until(ctx context.Context, deadline time.Time) error {
 // deadline is until when a read waits that begins now. All reads for one position share the time: a query that reads several
 // models, one after the other, is not to take the longer for each of them.
 func (m *Models) deadline(ctx context.Context, now time.Time) time.Time {
+	return since(ctx, now).Add(m.o.Wait)
+}
+
+// since is when a read that begins now was asked for: with its position, if it brings one.
+func since(ctx context.Context, now time.Time) time.Time {
 	if es.PositionFrom(ctx) > 0 {
-		now = es.PositionSince(ctx)
+		return es.PositionSince(ctx)
 	}
-	return now.Add(m.o.Wait)
+	return now
 }
 
 // primaryShare is the part of a wait, a quarter, in which the primary is spared while a replica is only somewhat behind.
@@ -146,8 +151,11 @@ func (q *query) run(ctx, waiting context.Context) error {
 	var err error
 	if q.required, err = q.require(waiting, q.need.Projections, q.position, q.partitionsOf(q.need.Streams)); err != nil {
 		q.waited = time.Since(q.began)
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return ctx.Err()
+		case errors.Is(err, ErrBeyond):
+			return q.stale(err)
 		}
 		return q.stale(errLogUnknown)
 	}
@@ -246,6 +254,8 @@ func reasonOf(err error) string {
 		return reasonStopped
 	case errors.Is(err, errLogUnknown):
 		return reasonLog
+	case errors.Is(err, ErrBeyond):
+		return reasonBeyond
 	default:
 		return reasonBehind
 	}

@@ -3,6 +3,7 @@ package projector
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -185,18 +186,20 @@ func (r *documentsRead) run(ctx context.Context) {
 		}
 	}
 	if r.position > 0 && r.sources == nil && ctx.Err() == nil {
-		r.observe(time.Since(began), err != nil, behind)
+		r.observe(time.Since(began), err, behind)
 	}
 }
 
 // observe tells the metrics how a read at a position has ended. Where Redis could not be asked there is nothing to tell.
-func (r *documentsRead) observe(took time.Duration, logUnknown, behind bool) {
+func (r *documentsRead) observe(took time.Duration, unknown error, behind bool) {
 	metrics := r.models.o.Metrics
-	if logUnknown || behind || r.reached {
+	if unknown != nil || behind || r.reached {
 		metrics.waited(r.projection, storeRedis, took)
 	}
 	switch {
-	case logUnknown:
+	case errors.Is(unknown, ErrBeyond):
+		metrics.stale(r.projection, storeRedis, reasonBeyond)
+	case unknown != nil:
 		metrics.stale(r.projection, storeRedis, reasonLog)
 	case behind:
 		metrics.stale(r.projection, storeRedis, reasonBehind)

@@ -19,17 +19,15 @@ import (
 // logEnd is the feed of a log of one partition, of which no more is known than where it ends.
 type logEnd struct {
 	Feed
-	head int64
+	head  int64
+	since time.Time // of the last wait
 }
 
 func (l *logEnd) LastOf(func(string) bool) []int64 { return []int64{l.head} }
 
-func (l *logEnd) WaitFor(ctx context.Context, position int64) error {
-	if position <= l.head {
-		return nil
-	}
-	<-ctx.Done()
-	return ctx.Err()
+func (l *logEnd) WaitFor(_ context.Context, position int64, since time.Time) (bool, error) {
+	l.since = since
+	return position <= l.head, nil
 }
 
 // shelfModel has two generations of a projection with one document, which shows the position that it was folded to.

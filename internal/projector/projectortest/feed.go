@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/millrace/millrace/internal/es"
 )
@@ -73,19 +74,9 @@ func (f *feed) After(ctx context.Context, after int64, limit int) ([]es.Event, e
 // Head is what is recorded.
 func (f *feed) Head() int64 { return f.head() }
 
-// WaitFor returns when the position is recorded.
-func (f *feed) WaitFor(ctx context.Context, position int64) error {
-	for {
-		_, changed := f.known()
-		if position <= f.head() {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+// WaitFor reports whether the position is recorded: all that is recorded is known.
+func (f *feed) WaitFor(_ context.Context, position int64, _ time.Time) (bool, error) {
+	return position <= f.head(), nil
 }
 
 // LastOf is, by partition, the position of the last event of a wanted type.
