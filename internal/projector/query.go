@@ -383,6 +383,9 @@ func (q *query) take(results pgx.BatchResults, schemas map[string]string) (live 
 	}
 	if q.found = found; err == nil && q.sources != nil {
 		for name, g := range found {
+			if slices.ContainsFunc(q.need.Streams, func(s string) bool { return g.parkedAt(s) > 0 }) {
+				q.sources.isLate() // a retry changes its row, and no event says so
+			}
 			q.sources.note(name, g.Part, q.need.Streams)
 		}
 	}

@@ -303,7 +303,11 @@ func (r *documentsRead) answer(g *knownGeneration, indexes []int, documents []an
 		if document, ok := documents[k].(string); ok {
 			r.answers[i] = json.RawMessage(document)
 			if r.sources != nil {
-				r.sources.note(r.projection, Part{Generation: g.number}, r.streamsOf(i))
+				streams := r.streamsOf(i)
+				if len(streams) == 0 && len(at.held) > 0 {
+					r.sources.isLate() // it may go without some of them, and a retry changes it without an event
+				}
+				r.sources.note(r.projection, Part{Generation: g.number}, streams)
 			}
 		}
 	}

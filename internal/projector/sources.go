@@ -109,7 +109,7 @@ func (s *Sources) note(projection string, p Part, streams []string) {
 	defer s.mu.Unlock()
 	p.Whole = len(streams) == 0
 	if !p.Whole {
-		p.Held = "" // of single streams those that are parked are late
+		p.Held = "" // a read of streams of which one is parked is late
 	}
 	if before, ok := s.models[projection]; ok {
 		if before.Generation != p.Generation || before.Whole && p.Whole && before.Held != p.Held {

@@ -11,13 +11,12 @@ import (
 	"github.com/millrace/millrace/internal/projector"
 )
 
-// collect reads a stream as document and as row, or, without one, the whole of the model, and returns what that was read from.
-func (f *fixture) collect(m *projector.Models, position int64, within time.Duration, stream string) (projector.Reading, bool) {
+// collect reads streams as documents and as rows, or, without any, the whole of the model, and returns what that was read from.
+func (f *fixture) collect(m *projector.Models, position int64, within time.Duration, streams ...string) (projector.Reading, bool) {
 	f.t.Helper()
 	ctx, sources := projector.WithSources(f.t.Context(), position, within)
-	need := projector.Need{Projections: []string{"tally"}}
-	if stream != "" {
-		need.Streams = []string{stream}
+	need := projector.Need{Projections: []string{"tally"}, Streams: streams}
+	for _, stream := range streams {
 		_, err := m.Documents(ctx, "tally", []projector.DocKey{{Stream: stream, Key: stream}})
 		must(f.t, err)
 	}
@@ -38,7 +37,7 @@ func TestSources(t *testing.T) {
 	f.expect(m)
 
 	one, inTime := f.collect(m, position, patience, "tally-1")
-	whole, wholeInTime := f.collect(m, position, patience, "")
+	whole, wholeInTime := f.collect(m, position, patience)
 	if !inTime || !wholeInTime {
 		t.Fatal("the models have come to the end of the log, and reads are late")
 	}
@@ -64,9 +63,9 @@ func TestSources(t *testing.T) {
 	// A model that is behind is read as it is, and says so.
 	stop()
 	behind := f.fill(20, 10)
-	for _, stream := range []string{"tally-1", ""} {
-		if _, inTime := f.collect(m, behind, 20*time.Millisecond, stream); inTime {
-			t.Errorf("a model that is behind was read in time (stream %q)", stream)
+	for _, streams := range [][]string{{"tally-1"}, nil} {
+		if _, inTime := f.collect(m, behind, 20*time.Millisecond, streams...); inTime {
+			t.Errorf("a model that is behind was read in time (streams %q)", streams)
 		}
 	}
 
@@ -78,7 +77,7 @@ func TestSources(t *testing.T) {
 	must(t, m.Park(t.Context(), "tally", bad))
 	var held projector.Reading
 	eventually(t, patience, "a list that goes without the stream", func() bool {
-		held, inTime = f.collect(m, bad, 20*time.Millisecond, "")
+		held, inTime = f.collect(m, bad, 20*time.Millisecond)
 		return inTime && held.Models["tally"].Held != ""
 	})
 	eventually(t, patience, "readers to see that", shown(held))
@@ -99,8 +98,63 @@ func TestSources(t *testing.T) {
 	eventually(t, patience, "what was read from the generation before to be outdated", gone(one))
 	var after projector.Reading
 	eventually(t, patience, "the new one to be read, on a replica too", func() bool {
-		after, _ = f.collect(m, bad, patience, "")
+		after, _ = f.collect(m, bad, patience)
 		return after.Models["tally"].Generation != 1
 	})
 	eventually(t, patience, "readers to see the new one", shown(after))
+}
+
+// TestSourcesOfParkedStreams checks that nothing is kept that a retry would change without an event: what shows a parked stream, alone or among
+// others, and a document that may have been folded from one.
+func TestSourcesOfParkedStreams(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.poison(true)
+	f.worker("one")
+	m := f.models()
+	f.fill(200, 100)
+	bad := []int64{f.append("tally-bad1", added{N: 1, Poison: true}), f.append("tally-bad2", added{N: 1, Poison: true})}
+	for _, position := range bad {
+		f.awaitStanding(position, 2)
+		must(t, m.Park(t.Context(), "tally", position))
+		f.awaitParked(m, position)
+	}
+	last := f.fill(200, 100)
+	partition := es.PartitionOf("tally-bad1", f.info.Partitions)
+	beside, apart := "", ""
+	for stream := range f.sums {
+		switch es.PartitionOf(stream, f.info.Partitions) {
+		case partition:
+			if stream != "tally-bad1" {
+				beside = stream
+			}
+		case es.PartitionOf("tally-bad2", f.info.Partitions):
+		default:
+			apart = stream
+		}
+	}
+	for _, c := range []struct {
+		streams []string
+		inTime  bool
+	}{
+		{nil, true}, // which names what it goes without
+		{[]string{beside}, true},
+		{[]string{beside, apart}, true},
+		{[]string{"tally-bad1"}, false},
+		{[]string{"tally-bad1", "tally-bad2"}, false},
+		{[]string{apart, "tally-bad1"}, false},
+	} {
+		if _, inTime := f.collect(m, last, ample, c.streams...); inTime != c.inTime {
+			t.Errorf("streams %q were read in time: %t, want %t", c.streams, inTime, c.inTime)
+		}
+	}
+	for stream, want := range map[string]bool{beside: false, apart: true} {
+		f.awaitDocument(m, stream, f.sums[stream])
+		ctx, sources := projector.WithSources(t.Context(), last, ample)
+		documents, err := m.Documents(ctx, "tally", []projector.DocKey{{Stream: stream, Key: es.IDOf(stream)}})
+		must(t, err)
+		if _, inTime := sources.Reading(); documents[0] == nil || inTime != want {
+			t.Errorf("the document %s of %s, perhaps of other streams too, was read in time: %t, want %t", documents[0], stream, inTime, want)
+		}
+	}
 }
