@@ -132,7 +132,7 @@ func createGeneration(ctx context.Context, tx pgx.Tx, info es.Log, p *Projection
 }
 
 // createNumbered makes the schema, the tables and the checkpoints of a generation with a number that is free. One with an owner, which fills it in bulk, gets
-// its indexes from [build.complete].
+// its indexes from that.
 func createNumbered(ctx context.Context, tx pgx.Tx, info es.Log, p *Projection, number int, status string, owner *string) error {
 	if _, err := tx.Exec(ctx, `INSERT INTO projections (name, generation, version, status, owner, log_id, log_epoch, switched_at)
 		VALUES ($1, $2, $3, $4::text, $5, $6, $7, CASE WHEN $4 = 'live' THEN now() END)`,
@@ -169,7 +169,8 @@ func createNumbered(ctx context.Context, tx pgx.Tx, info es.Log, p *Projection, 
 
 var indexPattern = regexp.MustCompile(`(?i)^\s*CREATE\s+INDEX\s`)
 
-// isIndex reports whether a statement of a schema makes an index that finds rows and asks nothing of them.
+// isIndex reports whether a statement of a schema makes an index that finds rows. Such a one asks little of them, but it does: that they are not too long for
+// it, and that its expressions have values. See indexesLast.
 func isIndex(ddl string) bool { return indexPattern.MatchString(ddl) }
 
 // dropGeneration removes what a generation kept, if it has that status still. Its row stays, so that its number is not

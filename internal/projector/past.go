@@ -41,7 +41,6 @@ var ErrNoPosition = errors.New("the log does not reach that far")
 // Past builds each projection as it was at a position, under another name: nobody feeds the models, and no reader of the shop sees
 // them. One that is there already is built anew. The errors are those of [Replay], and one that wraps [ErrNoPosition].
 func Past(ctx context.Context, o ReplayOptions, until int64) ([]PastModel, Result, error) {
-	began := time.Now()
 	head, err := o.Log.Head(ctx)
 	if err != nil {
 		return nil, Result{}, err
@@ -58,19 +57,23 @@ func Past(ctx context.Context, o ReplayOptions, until int64) ([]PastModel, Resul
 		then[i].Name, then[i].model = p.Name+pastSuffix, p.Name
 	}
 	o.Projections = then
-	b, err := openBuild(ctx, o)
+	result, err := indexesLast(ctx, o, func(ctx context.Context, o ReplayOptions) (Result, error) { return replayUntil(ctx, o, until) })
 	if err != nil {
-		return nil, Result{}, err
-	}
-	if err = b.preparePast(ctx, int(until)); err == nil {
-		err = b.reported(ctx, func(ctx context.Context) error { return b.past(ctx, until) })
-	}
-	result := Result{Events: b.events.Load(), Elapsed: time.Since(began), Generations: b.generations}
-	if err := errors.Join(err, b.end(ctx, err != nil)); err != nil {
 		return nil, result, err
 	}
 	models, err := PastModels(ctx, o)
 	return slices.DeleteFunc(models, func(m PastModel) bool { return m.Position != until }), result, err
+}
+
+func replayUntil(ctx context.Context, o ReplayOptions, until int64) (Result, error) {
+	b, err := openBuild(ctx, o)
+	if err != nil {
+		return Result{}, err
+	}
+	if err = b.preparePast(ctx, int(until)); err == nil {
+		err = b.reported(ctx, func(ctx context.Context) error { return b.past(ctx, until) })
+	}
+	return Result{Events: b.events.Load(), Generations: b.generations}, errors.Join(err, b.end(ctx, err != nil))
 }
 
 // preparePast makes the tables, in the place of those that are there.
@@ -91,6 +94,9 @@ func (b *build) preparePast(ctx context.Context, number int) error {
 			return fmt.Errorf("projector: preparing the tables of %s: %w", p.Name, err)
 		}
 		b.fill(p, number)
+		if err := b.prepareIndexes(ctx, p, number); err != nil {
+			return err
+		}
 	}
 	return nil
 }

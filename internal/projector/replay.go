@@ -33,6 +33,8 @@ type ReplayOptions struct {
 	Progress func(Progress)
 	// Logger is nil for slog.Default.
 	Logger *slog.Logger
+
+	indexed bool // tables have their indexes from the beginning: see indexesLast
 }
 
 // Result is what a Replay did.
@@ -55,8 +57,26 @@ var ErrReplaying = errors.New("another rebuild of this projection is under way")
 // switched; the next one drops what it left behind. It returns an error wrapping [ErrReplaying] if another one is under way, and one that names the
 // event if there is an event that cannot be applied. One that an operator has parked in the generation before is tried, and
 // parked in the new one if it still cannot be applied.
-func Replay(ctx context.Context, o ReplayOptions) (Result, error) {
+func Replay(ctx context.Context, o ReplayOptions) (Result, error) { return indexesLast(ctx, o, replay) }
+
+// indexesLast rebuilds, and once more if what was folded does not go into an index, which live generations have from the beginning: there the event that
+// is to blame cannot be applied, and so it is named, or parked if it was parked before.
+func indexesLast(ctx context.Context, o ReplayOptions, rebuild func(context.Context, ReplayOptions) (Result, error)) (Result, error) {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
 	began := time.Now()
+	result, err := rebuild(ctx, o)
+	if _, ok := errors.AsType[*indexError](err); ok {
+		o.Logger.WarnContext(ctx, "an index cannot be made of what was rebuilt; rebuilding with the indexes from the beginning, which takes longer", "error", err)
+		o.indexed = true
+		result, err = rebuild(ctx, o)
+	}
+	result.Elapsed = time.Since(began)
+	return result, err
+}
+
+func replay(ctx context.Context, o ReplayOptions) (Result, error) {
 	b, err := beginBuild(ctx, o, true)
 	if err != nil {
 		return Result{}, err
@@ -75,7 +95,7 @@ func Replay(ctx context.Context, o ReplayOptions) (Result, error) {
 		}
 		return nil
 	})
-	result := Result{Events: b.events.Load(), Elapsed: time.Since(began), Generations: b.generations, Parked: parkedIn(b.sinks)}
+	result := Result{Events: b.events.Load(), Generations: b.generations, Parked: parkedIn(b.sinks)}
 	if err == nil {
 		err = b.sweep(ctx)
 	}
@@ -185,7 +205,15 @@ func (b *build) prepare(ctx context.Context, p *Projection) (number int, err err
 	if err != nil {
 		return 0, fmt.Errorf("projector: preparing the tables of %s: %w", p.Name, err)
 	}
-	return number, nil
+	return number, b.prepareIndexes(ctx, p, number)
+}
+
+// prepareIndexes makes the indexes of tables that are empty yet, if that is not left to complete.
+func (b *build) prepareIndexes(ctx context.Context, p *Projection, number int) error {
+	if !b.o.indexed || p.Postgres == nil {
+		return nil
+	}
+	return b.index(ctx, p, schemaName(p.Name, number))
 }
 
 // fill has the rebuild fill a generation.
@@ -270,16 +298,18 @@ func (b *build) bulk(ctx context.Context) error {
 // frequent ones. The server's own analysis, which takes ten times as long, comes after it by itself.
 const roughStatistics = "10"
 
-// complete makes the indexes of new tables and gives the planner figures of them, before the first query sees them. To sort the keys of a whole table costs a
-// fraction of putting each in its place, for the primary and for each replica.
+// complete makes the indexes of new tables, if they have none yet, and gives the planner figures of them, before the first query sees them. To sort the keys of
+// a whole table costs a fraction of putting each in its place, for the primary and for each replica.
 func (b *build) complete(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, s := range b.sinks {
 		if s.store.name() == storePostgres {
 			group.Go(func() error {
 				schema := schemaName(s.projection.Name, s.generation)
-				if err := b.index(ctx, s.projection, schema); err != nil {
-					return err
+				if !b.o.indexed {
+					if err := b.index(ctx, s.projection, schema); err != nil {
+						return err
+					}
 				}
 				return b.analyse(ctx, schema)
 			})
@@ -291,6 +321,11 @@ func (b *build) complete(ctx context.Context) error {
 // indexTimeout bounds the making of one index.
 const indexTimeout = time.Hour
 
+// indexError says that an index cannot be made, because of the rows or of what it is.
+type indexError struct{ error }
+
+func (e *indexError) Unwrap() error { return e.error }
+
 func (b *build) index(ctx context.Context, p *Projection, schema string) error {
 	for i, ddl := range p.Postgres.Schema {
 		if !isIndex(ddl) {
@@ -300,7 +335,12 @@ func (b *build) index(ctx context.Context, p *Projection, schema string) error {
 		_, err := b.o.Pool.Exec(making, rewriteSchemas(ddl, map[string]string{p.sqlName(): schema}))
 		cancel()
 		if err != nil {
-			return fmt.Errorf("projector: statement %d of the schema of %s: %w", i+1, p.Name, err)
+			state := sqlState(err)
+			err = fmt.Errorf("projector: statement %d of the schema of %s: %w", i+1, p.Name, err)
+			if state != "" && !serverAtFault(state) {
+				err = &indexError{err}
+			}
+			return err
 		}
 	}
 	return nil
