@@ -64,7 +64,7 @@ type Models struct {
 
 	lists     listReads
 	documents documentReader
-	editions  atomic.Pointer[editions]
+	editions  atomic.Pointer[map[string]seen] // what readers see of each projection that has a live generation, as far as this process knows
 }
 
 // NewModels checks the options. Only while Run runs are documents answered, and servers that were left alone asked again.
@@ -120,6 +120,33 @@ func (m *Models) Run(ctx context.Context) error {
 		case <-ticker.C:
 		}
 	}
+	return nil
+}
+
+// refresh replaces what is known of live generations, by projection, with what lookUp finds on a server. The primary is asked first: it knows of a switch before
+// replicas do. Where it does not answer, what was switched to later counts: replicas at different lags would take readers from the one generation to the
+// other and back.
+func refresh[G interface{ readSince() time.Time }](
+	ctx context.Context, m *Models, known *atomic.Pointer[map[string]G], lookUp func(context.Context, *server) (map[string]G, error),
+) error {
+	var found map[string]G
+	present := false
+	err := m.onServers(ctx, m.primaryFirst(), func(ctx context.Context, s *server) (err error) {
+		present = s == m.primary
+		found, err = lookUp(ctx, s)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if before := known.Load(); before != nil && !present {
+		for name, g := range *before {
+			if other, ok := found[name]; !ok || other.readSince().Before(g.readSince()) {
+				found[name] = g // the replica has not heard of it yet
+			}
+		}
+	}
+	known.Store(&found)
 	return nil
 }
 

@@ -117,23 +117,43 @@ func TestReplicasThatMissedASwitch(t *testing.T) {
 		must(t, err)
 	}
 	position := f.append("tally-3", added{N: 1})
-	m := f.process(withAmpleWait) // which has not noticed yet that replicas stand still
-	eventually(t, patience, "documents are read of the new generation", func() bool { return f.document(m, position, "tally-3") != nil })
+	shows := func(m *projector.Models, generation int) bool {
+		return m.Shows(projector.Reading{Models: map[string]projector.Part{"tally": {Generation: generation}}})
+	}
+	// They have not noticed yet that replicas stand still, and differ in the one that they ask first where the primary does not answer.
+	processes := map[string]*projector.Models{
+		"ignorant": f.process(withAmpleWait),
+		"outdated": f.process(func(o *projector.ModelsOptions) {
+			withAmpleWait(o)
+			o.Replicas = o.Replicas[outdated:]
+		}),
+	}
+	for _, m := range processes {
+		eventually(t, patience, "documents are read of the new generation", func() bool { return f.document(m, position, "tally-3") != nil })
+		eventually(t, patience, "answers that were read from the new generation are good", func() bool { return shows(m, 3) })
+	}
 	watch := func(what string) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // several looks at who is live
 		defer cancel()
 		for ctx.Err() == nil {
-			if d := f.document(m, position, "tally-3"); d == nil || d.Last != position {
-				t.Fatalf("%s: the document is %+v, want one of position %d", what, d, position)
-			}
-			if err := m.Ready(t.Context()); err != nil {
-				t.Fatalf("%s: %v", what, err)
+			for first, m := range processes {
+				if d := f.document(m, position, "tally-3"); d == nil || d.Last != position {
+					t.Fatalf("%s, the %s replica first: the document is %+v, want one of position %d", what, first, d, position)
+				}
+				if shows(m, 1) || !shows(m, 3) {
+					t.Fatalf("%s, the %s replica first: answers of the first generation are good: %t; of the third: %t", what, first, shows(m, 1), shows(m, 3))
+				}
+				if err := m.Ready(t.Context()); err != nil {
+					t.Fatalf("%s, the %s replica first: %v", what, first, err)
+				}
 			}
 		}
 	}
 	watch("with the primary")
-	must(t, f.shows(m, position, "tally-3"))
+	for _, m := range processes {
+		must(t, f.shows(m, position, "tally-3"))
+	}
 	must(t, stack.Primary().Kill())
 	watch("without the primary")
 }

@@ -41,6 +41,8 @@ type knownGeneration struct {
 	before     *knownGeneration // of the live one: the one that readers saw before, which workers feed too; nil: none
 }
 
+func (g *knownGeneration) readSince() time.Time { return g.switchedAt }
+
 func (d *documentReader) init(m *Models) {
 	d.models, d.breaker = m, m.newBreaker("redis documents")
 	d.highest = make(map[string][]atomic.Int64)
@@ -51,28 +53,11 @@ func (d *documentReader) init(m *Models) {
 	}
 }
 
-// refresh looks up the generations of models with documents. The primary is asked first: it knows of a switch before replicas
-// do, and two of these at different lags would take readers from the one generation to the other and back.
+// refresh looks up the generations of models with documents.
 func (d *documentReader) refresh(ctx context.Context) error {
-	m := d.models
-	found := make(map[string]*knownGeneration)
-	present := false
-	err := m.onServers(ctx, m.primaryFirst(), func(ctx context.Context, s *server) (err error) {
-		present = s == m.primary
-		found, err = d.lookUp(ctx, s)
-		return err
-	})
-	if err != nil {
+	if err := refresh(ctx, d.models, &d.known, d.lookUp); err != nil {
 		return fmt.Errorf("projector: reading the live generations: %w", err)
 	}
-	if known := d.known.Load(); known != nil && !present {
-		for name, g := range *known {
-			if other := found[name]; other == nil || other.switchedAt.Before(g.switchedAt) {
-				found[name] = g // the replica has not heard of it yet
-			}
-		}
-	}
-	d.known.Store(&found)
 	return nil
 }
 

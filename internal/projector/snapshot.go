@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -13,9 +14,9 @@ const (
 	endSnapshot   = `COMMIT`
 	// lookUp finds the live generation of a projection, and how far its partitions are. It names one projection, and the limit, which the key makes needless,
 	// comes first: for a list of names PostgreSQL's generic plan would go through the checkpoints of all projections, and without one it plans each time anew.
-	lookUp = `SELECT p.generation, coalesce(c.held::text, ''), c.partitions, c.positions, coalesce(f.positions::text, '')
+	lookUp = `SELECT p.generation, p.switched_at, coalesce(c.held::text, ''), c.partitions, c.positions, coalesce(f.positions::text, '')
 		FROM (
-		  SELECT generation FROM projections
+		  SELECT generation, switched_at FROM projections
 		  WHERE name = $1 AND version = $2 AND status = 'live' AND (log_id, log_epoch) = ($3::uuid, $4) LIMIT 1
 		) AS p
 		CROSS JOIN LATERAL (
@@ -38,10 +39,13 @@ func (m *Models) queueLookUps(b *pgx.Batch, projections []string) {
 // seen is what a snapshot shows of a live generation in PostgreSQL.
 type seen struct {
 	Part
-	positions map[int16]int64 // the checkpoints, by partition
-	failures  map[int16]int64 // where partitions stood still last
-	held      map[int16]held
+	switchedAt time.Time       // when readers began to see it
+	positions  map[int16]int64 // the checkpoints, by partition
+	failures   map[int16]int64 // where partitions stood still last
+	held       map[int16]held
 }
+
+func (g seen) readSince() time.Time { return g.switchedAt }
 
 // parkedAt returns from where on a stream is parked, 0 if it is not.
 func (g *seen) parkedAt(stream string) int64 {
@@ -61,7 +65,7 @@ func collectSeen(results pgx.BatchResults, projections []string) (map[string]see
 		var failures string
 		var partitions []int16
 		var positions []int64
-		switch err := results.QueryRow().Scan(&g.Generation, &g.Held, &partitions, &positions, &failures); {
+		switch err := results.QueryRow().Scan(&g.Generation, &g.switchedAt, &g.Held, &partitions, &positions, &failures); {
 		case errors.Is(err, pgx.ErrNoRows):
 			continue
 		case err != nil:

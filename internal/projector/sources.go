@@ -125,9 +125,6 @@ func (s *Sources) note(projection string, p Part, streams []string) {
 	}
 }
 
-// editions are the live generations and what they go without, by projection, as far as this process knows.
-type editions map[string]Part
-
 // Shows reports whether readers still see the generations that an answer was read from, and these the same streams. This process
 // learns of a switch, and of what operators set aside, within a second.
 func (m *Models) Shows(r Reading) bool {
@@ -150,23 +147,15 @@ func (m *Models) Wants(projection, eventType string) bool {
 	return f != nil && f.wants(eventType)
 }
 
-// refreshEditions looks up what readers see. The primary is asked first: it knows of a switch before replicas do.
+// refreshEditions looks up what readers see.
 func (m *Models) refreshEditions(ctx context.Context) error {
-	return m.onServers(ctx, m.primaryFirst(), func(ctx context.Context, s *server) error {
+	return refresh(ctx, m, &m.editions, func(ctx context.Context, s *server) (map[string]seen, error) {
 		names := m.projectionNames()
 		b := &pgx.Batch{}
 		m.queueLookUps(b, names)
 		results := s.pool.SendBatch(ctx, b)
 		found, err := collectSeen(results, names)
-		if err = errors.Join(err, results.Close()); err != nil {
-			return err
-		}
-		now := make(editions, len(found))
-		for name, g := range found {
-			now[name] = g.Part
-		}
-		m.editions.Store(&now)
-		return nil
+		return found, errors.Join(err, results.Close())
 	})
 }
 
