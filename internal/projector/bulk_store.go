@@ -11,10 +11,12 @@ import (
 	"github.com/millrace/millrace/internal/es"
 )
 
-// A rebuild commits when it has folded this many events, or holds this many states in memory.
+// A rebuild commits when it has folded this many events, or holds this many states in memory. Statements are sent before that, when a page has left this many
+// queued.
 const (
-	deferredEvents = 250_000
-	deferredStates = 5_000
+	deferredEvents     = 250_000
+	deferredStates     = 5_000
+	deferredStatements = 5_000
 )
 
 // bulkTimeout bounds a reading or a writing of a rebuild, so that a server that does not answer is noticed.
@@ -63,7 +65,11 @@ func (s *bulkStore) apply(ctx context.Context, moves []move, events []es.Event, 
 		clear(s.tx.folded)
 		bounded, cancel := context.WithTimeout(ctx, bulkTimeout)
 		defer cancel()
-		if err := guarded(func() error { return s.projection.Postgres.Apply(bounded, s.tx, events) }); err != nil {
+		err := guarded(func() error { return s.projection.Postgres.Apply(bounded, s.tx, events) })
+		if err == nil && s.tx.queued.Len() >= deferredStatements {
+			err = s.tx.flush(bounded)
+		}
+		if err != nil {
 			return s.abort(ctx, err)
 		}
 	}

@@ -2,6 +2,7 @@ package projector_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -93,5 +94,49 @@ func TestEveryWayOfWriting(t *testing.T) {
 		if !names[want] {
 			t.Errorf("no figure %s", want)
 		}
+	}
+}
+
+// TestARebuildSendsWhatItHasQueued has a rebuild fold events by a statement each: they do not pile up in memory until it commits, and what fails when they are
+// sent is found.
+func TestARebuildSendsWhatItHasQueued(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	last := f.fill(35_000, 30)
+	for name, c := range map[string]struct{ check, want string }{
+		"every event can be applied": {},
+		"one cannot":                 {"CHECK (n <> 12345)", "event 12346 (tally.added, stream tally-15) cannot be applied"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			queued := 0
+			o := f.replayOptions()
+			o.Projections = []projector.Projection{{
+				Name: "entries", Version: 1, Events: []string{"tally.added"},
+				Postgres: &projector.Postgres{
+					Schema: []string{`CREATE TABLE entries.entries (position bigint PRIMARY KEY, n bigint NOT NULL ` + c.check + `)`},
+					Apply: func(_ context.Context, tx *projector.Tx, events []es.Event) error {
+						queued = max(queued, tx.Queued())
+						for i := range events {
+							tx.Queue(`INSERT INTO entries.entries VALUES ($1, $2)`, events[i].Position, events[i].Fact.(added).N)
+						}
+						return nil
+					},
+				},
+			}}
+			result, err := projector.Replay(t.Context(), o)
+			if queued >= projector.DeferredStatements {
+				t.Errorf("%d statements were queued when a page was folded, want fewer than %d", queued, projector.DeferredStatements)
+			}
+			if c.want != "" {
+				wantError(t, err, c.want)
+				return
+			}
+			must(t, err)
+			var n int64
+			must(t, f.pool.QueryRow(t.Context(), fmt.Sprintf(`SELECT count(*) FROM entries_%d.entries`, result.Generations["entries"])).Scan(&n))
+			if n != last {
+				t.Errorf("there are %d rows, want %d", n, last)
+			}
+		})
 	}
 }
