@@ -173,18 +173,23 @@ var indexPattern = regexp.MustCompile(`(?i)^\s*CREATE\s+INDEX\s`)
 // it, and that its expressions have values. See indexesLast.
 func isIndex(ddl string) bool { return indexPattern.MatchString(ddl) }
 
-// dropGeneration removes what a generation kept, if it has that status still. Its row stays, so that its number is not
-// used again.
-func dropGeneration(
-	ctx context.Context, pool *pgxpool.Pool, client redis.UniversalClient, info es.Log, name string, number int, status string,
-) error {
+// oldGeneration is a generation to be dropped: the one with the number, if it has the status still.
+type oldGeneration struct {
+	number int
+	status string
+	owner  *string // if not nil, it has to have this owner too
+	info   es.Log
+}
+
+// dropGeneration removes what a generation kept. Its row stays, so that its number is not used again.
+func dropGeneration(ctx context.Context, pool *pgxpool.Pool, client redis.UniversalClient, name string, o oldGeneration) error {
 	dropped := false
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		if err := lockProjection(ctx, tx, name); err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, `UPDATE projections SET status = 'dropped' WHERE name = $1 AND generation = $2 AND status = $3`,
-			name, number, status)
+		tag, err := tx.Exec(ctx, `UPDATE projections SET status = 'dropped' WHERE name = $1 AND generation = $2 AND status = $3
+			AND ($4::text IS NULL OR owner = $4)`, name, o.number, o.status, o.owner)
 		if dropped = err == nil && tag.RowsAffected() > 0; !dropped {
 			return err
 		}
@@ -192,28 +197,28 @@ func dropGeneration(
 			`DELETE FROM projection_failures WHERE projection = $1 AND generation = $2`,
 			`DELETE FROM parked_events WHERE projection = $1 AND generation = $2`,
 		} {
-			if _, err := tx.Exec(ctx, statement, name, number); err != nil {
+			if _, err := tx.Exec(ctx, statement, name, o.number); err != nil {
 				return err
 			}
 		}
-		_, err = tx.Exec(ctx, `DROP SCHEMA IF EXISTS `+schemaName(name, number)+` CASCADE`)
+		_, err = tx.Exec(ctx, `DROP SCHEMA IF EXISTS `+schemaName(name, o.number)+` CASCADE`)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("projector: dropping generation %d of %s: %w", number, name, err)
+		return fmt.Errorf("projector: dropping generation %d of %s: %w", o.number, name, err)
 	}
 	if !dropped {
 		return nil
 	}
 	if client != nil {
-		if err := newRedisKeys(info, name, number).drop(ctx, client, info.Partitions); err != nil {
+		if err := newRedisKeys(o.info, name, o.number).drop(ctx, client, o.info.Partitions); err != nil {
 			return err
 		}
 	}
 	// Last: as long as it has checkpoints it is known that something of it may be left.
 	if _, err := pool.Exec(ctx, `DELETE FROM checkpoints c USING projections p WHERE c.projection = $1 AND c.generation = $2
-		AND p.name = c.projection AND p.generation = c.generation AND p.status = 'dropped'`, name, number); err != nil {
-		return fmt.Errorf("projector: dropping generation %d of %s: %w", number, name, err)
+		AND p.name = c.projection AND p.generation = c.generation AND p.status = 'dropped'`, name, o.number); err != nil {
+		return fmt.Errorf("projector: dropping generation %d of %s: %w", o.number, name, err)
 	}
 	return nil
 }

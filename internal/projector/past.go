@@ -83,12 +83,11 @@ func (b *build) preparePast(ctx context.Context, number int) error {
 		if err := dropPast(ctx, b.o, p.Name, number); err != nil {
 			return err
 		}
-		owner := processName()
 		err := pgx.BeginFunc(ctx, b.o.Pool, func(tx pgx.Tx) error {
 			if err := lockGenerations(ctx, tx, b.o.Info, p.Name); err != nil {
 				return err
 			}
-			return createNumbered(ctx, tx, b.o.Info, p, number, statusBuilding, &owner)
+			return createNumbered(ctx, tx, b.o.Info, p, number, statusBuilding, &b.owner)
 		})
 		if err != nil {
 			return fmt.Errorf("projector: preparing the tables of %s: %w", p.Name, err)
@@ -114,8 +113,12 @@ func (b *build) past(ctx context.Context, until int64) error {
 		if err := b.check(ctx, b.sinksOf(p), until); err != nil {
 			return err
 		}
-		if _, err := b.o.Pool.Exec(ctx, `UPDATE projections SET status = 'past', owner = NULL, switched_at = now()
-			WHERE name = $1 AND generation = $2`, p.Name, until); err != nil {
+		tag, err := b.o.Pool.Exec(ctx, `UPDATE projections SET status = 'past', owner = NULL, switched_at = now()
+			WHERE name = $1 AND generation = $2 AND owner = $3`, p.Name, until, b.owner)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = ErrReplaying // this one has lost its lock
+		}
+		if err != nil {
 			return fmt.Errorf("projector: finishing %s: %w", p.Name, err)
 		}
 		b.switched[p.Name] = true
@@ -175,7 +178,7 @@ func DropPast(ctx context.Context, o ReplayOptions, position int64) ([]PastModel
 // dropPast drops a model of the past, or what a process has left that was killed while it built one.
 func dropPast(ctx context.Context, o ReplayOptions, name string, number int) error {
 	for _, status := range []string{"past", statusBuilding, statusDropped} {
-		if err := dropGeneration(ctx, o.Pool, o.Redis, o.Info, name, number, status); err != nil {
+		if err := dropGeneration(ctx, o.Pool, o.Redis, name, oldGeneration{number: number, status: status, info: o.Info}); err != nil {
 			return err
 		}
 	}

@@ -1,10 +1,12 @@
 package projector_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
 
+	"github.com/millrace/millrace/internal/es"
 	"github.com/millrace/millrace/internal/projector"
 )
 
@@ -89,5 +91,65 @@ func TestPositionsThatThereAreNot(t *testing.T) {
 	}
 	if at, err := projector.PositionAt(t.Context(), f.log, time.Now()); err != nil || at != 10 {
 		t.Errorf("now: %d, %v", at, err)
+	}
+}
+
+// A rebuild that has lost its lock, however it ends, leaves the model alone that another one makes meanwhile of the same position.
+func TestAModelOfThePastIsNotDroppedByWhoHasLostIt(t *testing.T) {
+	t.Parallel()
+	for name, fails := range map[string]error{"it fails": errors.New("it is bad"), "it comes to its end": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			last := f.fill(1_000, 20)
+			// build begins a rebuild, which waits in the middle until it may go on.
+			build := func(fails error) (goOn func(), ended <-chan error) {
+				began, free, result := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+				p := tallyProjection(f.info, 1)
+				p.Redis = nil
+				apply, first := p.Postgres.Apply, true
+				p.Postgres.Apply = func(ctx context.Context, tx *projector.Tx, events []es.Event) error {
+					if first {
+						first = false
+						close(began)
+						<-free
+					}
+					return errors.Join(fails, apply(ctx, tx, events))
+				}
+				o := f.replayOptions()
+				o.Projections = []projector.Projection{p}
+				go func() {
+					_, _, err := projector.Past(t.Context(), o, last)
+					result <- err
+				}()
+				await(t, "the rebuild is in the middle", began)
+				return func() { close(free) }, result
+			}
+			goOn, ended := build(fails)
+			const holders = `FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+				AND l.classid::bigint << 32 | l.objid::bigint = hashtextextended('millrace.rebuild.tally_at', 0)
+				AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+			_, err := f.pool.Exec(t.Context(), `SELECT pg_terminate_backend(l.pid) `+holders)
+			must(t, err)
+			eventually(t, patience, "the lock is lost", func() bool {
+				var n int
+				must(t, f.pool.QueryRow(t.Context(), `SELECT count(*) `+holders).Scan(&n))
+				return n == 0
+			})
+			goOnToo, endedToo := build(nil)
+			goOn()
+			if err := <-ended; err == nil || fails == nil && !errors.Is(err, projector.ErrReplaying) {
+				t.Errorf("the rebuild that has lost its lock: %v", err)
+			}
+			goOnToo()
+			must(t, <-endedToo)
+			models, err := projector.PastModels(t.Context(), f.replayOptions())
+			must(t, err)
+			var rows int
+			must(t, f.pool.QueryRow(t.Context(), `SELECT count(*) FROM tally_at_1000.streams`).Scan(&rows))
+			if len(models) != 1 || models[0].Position != last || rows != 20 {
+				t.Errorf("the models are %+v, and there are %d rows", models, rows)
+			}
+		})
 	}
 }

@@ -108,8 +108,8 @@ func (r *reporter) tell(ctx context.Context, p Progress) {
 	}
 	_, err := r.o.Pool.Exec(ctx, `UPDATE projections p SET reached = $3, target = $4, rate = $5, told_at = now()
 		FROM unnest($1::text[], $2::integer[]) AS own(name, generation)
-		WHERE p.name = own.name AND p.generation = own.generation AND p.status = 'building' AND p.owner IS NOT NULL`,
-		names, numbers, p.Position, p.Head, p.Rate)
+		WHERE p.name = own.name AND p.generation = own.generation AND p.status = 'building' AND p.owner = $6`,
+		names, numbers, p.Position, p.Head, p.Rate, r.owner)
 	if err != nil && ctx.Err() == nil {
 		r.o.Logger.DebugContext(ctx, "progress of a rebuild not written down", "error", err)
 	}

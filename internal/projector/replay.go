@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
@@ -107,6 +108,7 @@ type build struct {
 	rebuilder
 	o           ReplayOptions
 	replacing   bool
+	owner       string        // of the generations that it fills, and of no other's
 	conn        *pgxpool.Conn // holds a lock on each projection, which ends with this process
 	generations map[string]int
 	switched    map[string]bool
@@ -122,7 +124,7 @@ func openBuild(ctx context.Context, o ReplayOptions) (_ *build, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	b := &build{o: o, generations: make(map[string]int), switched: make(map[string]bool)}
+	b := &build{o: o, owner: processName() + "/" + uuid.NewString(), generations: make(map[string]int), switched: make(map[string]bool)}
 	b.log = o.Log
 	if b.conn, err = o.Pool.Acquire(ctx); err != nil {
 		return nil, fmt.Errorf("projector: connecting for a rebuild: %w", err)
@@ -194,12 +196,11 @@ func (b *build) prepare(ctx context.Context, p *Projection) (number int, err err
 	if err := dropOld(ctx, b.o.Pool, b.o.Redis, b.o.Info, p, isLeftOver); err != nil {
 		return 0, err
 	}
-	owner := processName()
 	err = pgx.BeginFunc(ctx, b.o.Pool, func(tx pgx.Tx) (err error) {
 		if err := lockGenerations(ctx, tx, b.o.Info, p.Name); err != nil {
 			return err
 		}
-		number, err = createGeneration(ctx, tx, b.o.Info, p, statusBuilding, &owner)
+		number, err = createGeneration(ctx, tx, b.o.Info, p, statusBuilding, &b.owner)
 		return err
 	})
 	if err != nil {
@@ -373,8 +374,10 @@ func (b *build) end(ctx context.Context, failed bool) error {
 	err := b.unshare(ctx)
 	for name, number := range b.generations {
 		if failed && !b.switched[name] {
-			// Only while it is being built: a switch whose answer was lost may have succeeded.
-			err = errors.Join(err, dropGeneration(ctx, b.o.Pool, b.o.Redis, b.o.Info, name, number, statusBuilding))
+			// Only while it is being built, and by this rebuild: a switch whose answer was lost may have succeeded, and where the lock was lost another
+			// rebuild may have made a model of the same position, which has the same number.
+			own := oldGeneration{number: number, status: statusBuilding, owner: &b.owner, info: b.o.Info}
+			err = errors.Join(err, dropGeneration(ctx, b.o.Pool, b.o.Redis, name, own))
 		}
 	}
 	_, unlockErr := b.conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`)

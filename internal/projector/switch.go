@@ -189,13 +189,6 @@ func everyPartition(n int) []int {
 	return partitions
 }
 
-// oldGeneration is one to be dropped.
-type oldGeneration struct {
-	number int
-	status string
-	info   es.Log
-}
-
 // dropOld drops the generations of a projection that match a condition. Its arguments are those that follow, from $2 on.
 func dropOld(
 	ctx context.Context, pool *pgxpool.Pool, client redis.UniversalClient, info es.Log, p *Projection, condition string, args ...any,
@@ -213,7 +206,7 @@ func dropOld(
 		return fmt.Errorf("projector: looking for old generations of %s: %w", p.Name, err)
 	}
 	for _, o := range olds {
-		if err := dropGeneration(ctx, pool, client, o.info, p.Name, o.number, o.status); err != nil {
+		if err := dropGeneration(ctx, pool, client, p.Name, o); err != nil {
 			return err
 		}
 	}
