@@ -194,7 +194,7 @@ func TestALogThatCannotBeReadNow(t *testing.T) {
 		away()
 		for what, read := range map[string]func() error{
 			"the log":      func() error { _, err := log.ReadAll(t.Context(), 0, 10); return err },
-			"a partition":  func() error { _, err := log.ReadPartitions(t.Context(), []int{0}, 0, 10); return err },
+			"a partition":  func() error { _, _, err := log.ReadPartitions(t.Context(), []int{0}, 0, 10); return err },
 			"one's stream": func() error { _, err := log.ReadStream(t.Context(), "units-a", 0, 10); return err },
 		} {
 			if err := read(); !errors.Is(err, es.ErrUnavailable) {

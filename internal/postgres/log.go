@@ -97,14 +97,29 @@ func (l *Log) ReadAll(ctx context.Context, after int64, limit int) ([]es.Event, 
 	return events, nil
 }
 
-// ReadPartitions is ReadAll for the events of some partitions only.
-func (l *Log) ReadPartitions(ctx context.Context, partitions []int, after int64, limit int) ([]es.Event, error) {
-	events, err := l.read(ctx, limit, `SELECT `+eventColumns+` FROM events
-		WHERE position > $1 AND partition = ANY ($2::smallint[]) ORDER BY position LIMIT $3`, after, partitions, limit)
-	if err != nil {
-		return nil, fmt.Errorf("postgres: reading partitions %v behind %d: %w", partitions, after, err)
+// ReadPartitions is ReadAll for the events of some partitions only. It also returns up to where there are no others: the last of them if there are as many as the
+// limit, and else the end of the log.
+func (l *Log) ReadPartitions(ctx context.Context, partitions []int, after int64, limit int) (events []es.Event, until int64, err error) {
+	var failed error
+	b := &pgx.Batch{}
+	b.Queue(headQuery).QueryRow(func(row pgx.Row) error { return row.Scan(&until) }) // first, and of the same server: what follows shows all up to there
+	b.Queue(`SELECT `+eventColumns+` FROM events
+		WHERE position > $1 AND partition = ANY ($2::smallint[]) ORDER BY position LIMIT $3`, after, partitions, limit).Query(func(rows pgx.Rows) error {
+		events, failed = l.scan(rows, limit)
+		return failed
+	})
+	if err := l.pool.SendBatch(ctx, b).Close(); failed == nil {
+		failed = unavailable(err)
 	}
-	return events, nil
+	switch {
+	case failed != nil:
+		return nil, 0, fmt.Errorf("postgres: reading partitions %v behind %d: %w", partitions, after, failed)
+	case len(events) == limit:
+		until = events[limit-1].Position
+	case len(events) > 0:
+		until = max(until, events[len(events)-1].Position)
+	}
+	return events, until, nil
 }
 
 // streamQuery finds streams in the ranges that may hold them: those not closed yet, and those that the

@@ -3,6 +3,7 @@ package projector
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -14,6 +15,9 @@ const (
 	retryFirst = 200 * time.Millisecond
 	retryMost  = 30 * time.Second
 )
+
+// errLogWentBack says that the log is shorter than what is known of it: this server lacks what another had.
+var errLogWentBack = errors.New("the log has lost events")
 
 // catchUp brings partitions up to the live ones, beside them. They arrive one by one, each when it is near and has passed
 // a position: that of the batch that failed, which would fail again among the live ones.
@@ -95,7 +99,10 @@ func (c *catchUp) step(ctx context.Context) error {
 	began := time.Now()
 	reading, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	events, err := c.log.ReadPartitions(reading, numbers, after, bulkBatch)
+	events, until, err := c.log.ReadPartitions(reading, numbers, after, bulkBatch)
+	if err == nil && until < c.head && len(events) < bulkBatch {
+		err = fmt.Errorf("%w: it ends at %d, and %d was seen", errLogWentBack, until, c.head)
+	}
 	if err != nil {
 		return err
 	}
@@ -103,12 +110,8 @@ func (c *catchUp) step(ctx context.Context) error {
 	if err := c.fold(ctx, events); err != nil {
 		return err
 	}
-	seen := c.head
-	if len(events) == bulkBatch {
-		seen = events[bulkBatch-1].Position
-	}
 	for _, p := range c.parts {
-		p.seen = max(p.seen, seen)
+		p.seen = max(p.seen, until) // and not what the feed has seen: another server may lack that
 	}
 	return nil
 }
@@ -140,10 +143,15 @@ func (c *catchUp) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.head = max(c.head, head)
+	c.head = head
+	var beyond []*part
 	for i, p := range c.parts {
 		p.seen = 0
 		p.moved(marks[i])
+		if p.mark.position > head {
+			beyond = append(beyond, p)
+			continue
+		}
 		if p.parked, err = c.stillParked(ctx, p.mark, parked[p.number]); err != nil {
 			return err
 		}
@@ -159,8 +167,21 @@ func (c *catchUp) load(ctx context.Context) error {
 			}
 		}
 	}
+	for _, p := range beyond {
+		c.leave(ctx, p)
+	}
 	c.loaded = true
 	return nil
+}
+
+// leave leaves a partition alone whose mark is beyond the end of the log: what takes the place of the events that are lost would be taken for them.
+func (c *catchUp) leave(ctx context.Context, p *part) {
+	if !p.stopped.Swap(true) {
+		c.logger.ErrorContext(ctx, "checkpoint beyond the end of the log, which has lost events; its partition of this projection stands still: "+
+			"see the README on failovers and restores", "store", c.store.name(), "partition", p.number, "checkpoint", p.mark.position, "head", c.head)
+	}
+	c.parts = slices.DeleteFunc(c.parts, func(other *part) bool { return other == p })
+	c.arrive(arrival{part: p, retryAt: time.Now().Add(retryMost)})
 }
 
 // fold folds a batch; when an event is to blame, each partition apart.

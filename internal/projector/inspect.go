@@ -63,7 +63,15 @@ func (m *Models) inspect(ctx context.Context) (*inspection, error) {
 		return nil, fmt.Errorf("projector: reading the status of projections: %w", err)
 	}
 	m.inspectRedis(ctx, i)
-	if err := m.onServers(ctx, m.primaryFirst(), i.measure); err != nil {
+	if err := m.onServers(ctx, m.primaryFirst(), func(ctx context.Context, s *server) error {
+		if err := i.measure(ctx, s); err != nil {
+			return err
+		}
+		if s == m.primary { // a replica may lack what Redis has
+			i.findBeyond()
+		}
+		return nil
+	}); err != nil {
 		return nil, fmt.Errorf("projector: measuring the lag of projections: %w", err)
 	}
 	return i, nil
@@ -138,4 +146,13 @@ func (m *Models) inspectRedis(ctx context.Context, i *inspection) {
 type generationOf struct {
 	projection string
 	generation int
+}
+
+// findBeyond names the partitions whose checkpoints are beyond the end of the log.
+func (i *inspection) findBeyond() {
+	for n := range i.fed {
+		if f := &i.fed[n]; f.position > i.head {
+			f.error = fmt.Sprintf("checkpoint %d is beyond the end of the log, position %d: the log has lost events", f.position, i.head)
+		}
+	}
 }

@@ -18,7 +18,7 @@ type heldLog struct {
 	release chan struct{}
 }
 
-func (l *heldLog) ReadPartitions(ctx context.Context, partitions []int, after int64, limit int) ([]es.Event, error) {
+func (l *heldLog) ReadPartitions(ctx context.Context, partitions []int, after int64, limit int) ([]es.Event, int64, error) {
 	select {
 	case <-l.release:
 	case <-ctx.Done():

@@ -107,6 +107,19 @@ func (s *postgresStore) queueMoves(b *pgx.Batch, moves []move, commit string) {
 	b.Queue(`SELECT set_config('synchronous_commit', $1, true)`, commit)
 }
 
+// queueEnd has marks move without an event only as far as the log reaches on the server that they are on, which may not have what was seen of the log of another.
+func (s *postgresStore) queueEnd(b *pgx.Batch, moves []move) {
+	var most int64
+	for _, m := range moves {
+		if m.to > m.from {
+			most = max(most, m.to)
+		}
+	}
+	if most > 0 {
+		b.Queue(`SELECT checkpoints_moved($1, $2) WHERE NOT EXISTS (SELECT FROM events WHERE position >= $3)`, s.projection.Name, s.generation, most)
+	}
+}
+
 // apply folds one batch. Runners keep the states of theirs: see keepingStore.
 func (s *postgresStore) apply(ctx context.Context, moves []move, events []es.Event, bulk bool) error {
 	return s.applyWith(ctx, nil, moves, events, bulk, commitSoon)
@@ -159,7 +172,9 @@ func (s *postgresStore) applyWith(ctx context.Context, kept keptFolds, moves []m
 	defer s.fence(ctx, conn.Conn())()
 	tx := &Tx{conn: conn.Conn(), names: s.names, partitions: s.partitions, bulk: bulk, queued: &pgx.Batch{}, kept: kept}
 	s.queueMoves(tx.queued, moves, commit) // first: who has lost does no work
-	if len(events) > 0 {
+	if len(events) == 0 {
+		s.queueEnd(tx.queued, moves)
+	} else {
 		err = guarded(func() error { return s.projection.Postgres.Apply(ctx, tx, events) })
 	}
 	if err == nil {

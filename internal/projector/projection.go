@@ -107,8 +107,9 @@ type Feed interface {
 type Log interface {
 	Head(ctx context.Context) (int64, error)
 	ReadAll(ctx context.Context, after int64, limit int) ([]es.Event, error)
-	// ReadPartitions is ReadAll for the events of some partitions only.
-	ReadPartitions(ctx context.Context, partitions []int, after int64, limit int) ([]es.Event, error)
+	// ReadPartitions is ReadAll for the events of some partitions only. It also returns up to where there are no others: the last of
+	// them if there are as many as the limit, and else the end of the log.
+	ReadPartitions(ctx context.Context, partitions []int, after int64, limit int) (events []es.Event, until int64, err error)
 	// ReadStream returns up to limit events of a stream behind a version.
 	ReadStream(ctx context.Context, stream string, afterVersion int64, limit int) ([]es.Event, error)
 }

@@ -140,7 +140,8 @@ func (r *rebuilder) readAll(ctx context.Context, group *errgroup.Group, pages ch
 func (r *rebuilder) readSome(ctx context.Context, pages chan<- chan []es.Event, after, until int64) error {
 	for after < until {
 		events, err := r.read(ctx, func(ctx context.Context) ([]es.Event, error) {
-			return r.log.ReadPartitions(ctx, r.partitions, after, rebuildPage)
+			events, _, err := r.log.ReadPartitions(ctx, r.partitions, after, rebuildPage)
+			return events, err
 		})
 		if err != nil {
 			return err

@@ -3,6 +3,7 @@ package projector
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -406,7 +407,11 @@ func (r *runner) check(ctx context.Context) {
 	if len(r.moves) == 0 {
 		return
 	}
-	if err := r.live.apply(ctx, r.moves, nil, false); err != nil {
+	known, err := r.withinLog(ctx, r.moves)
+	if err == nil {
+		err = r.live.apply(ctx, r.moves, nil, false)
+	}
+	if err != nil {
 		if ctx.Err() == nil {
 			r.logger.InfoContext(ctx, "projection checkpoints are not where they were left; catching up", "store", r.live.name(), "error", err)
 		}
@@ -416,7 +421,28 @@ func (r *runner) check(ctx context.Context) {
 	for _, m := range r.moves {
 		r.moved(ctx, r.live.name(), r.parts[m.partition], m)
 	}
-	if r.live.name() == storeRedis {
+	if r.live.name() == storeRedis && known {
 		r.records.remember(ctx, r.moves)
 	}
+}
+
+// withinLog makes sure that the log, as PostgreSQL has it, reaches to where marks in Redis are to be moved without an event. Where it does not tell they are only
+// compared. What moves marks in PostgreSQL looks itself: see queueEnd.
+func (r *runner) withinLog(ctx context.Context, moves []move) (known bool, err error) {
+	if r.live.name() != storeRedis {
+		return true, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout) // live partitions wait for it
+	defer cancel()
+	head, err := r.log.Head(ctx)
+	for i := range moves {
+		m := &moves[i]
+		switch {
+		case err != nil:
+			m.to = m.from
+		case m.to > head:
+			return true, fmt.Errorf("%w: it ends at %d, and %d was seen", errLogWentBack, head, m.to)
+		}
+	}
+	return err == nil, nil
 }

@@ -149,7 +149,7 @@ func (v *verification) catchUp(ctx context.Context, s *sink) error {
 		if len(behind) == 0 {
 			return s.store.flush(ctx)
 		}
-		events, err := v.log.ReadPartitions(ctx, behind, after, rebuildPage)
+		events, _, err := v.log.ReadPartitions(ctx, behind, after, rebuildPage)
 		if err != nil {
 			return err
 		}

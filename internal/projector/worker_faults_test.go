@@ -190,14 +190,14 @@ type stuckLog struct {
 	release chan struct{}
 }
 
-func (l *stuckLog) ReadPartitions(ctx context.Context, partitions []int, after int64, limit int) ([]es.Event, error) {
+func (l *stuckLog) ReadPartitions(ctx context.Context, partitions []int, after int64, limit int) ([]es.Event, int64, error) {
 	select {
 	case <-l.release:
 	default:
 		if after > l.from {
 			l.stuck <- struct{}{}
 			<-l.release
-			return nil, errors.New("the connection was lost")
+			return nil, 0, errors.New("the connection was lost")
 		}
 	}
 	return l.Log.ReadPartitions(ctx, partitions, after, limit)
