@@ -194,15 +194,18 @@ const cleanStatement = `DELETE FROM idempotency WHERE key = ANY (ARRAY (
 func (w *Writer) cleanKeys(ctx context.Context) error {
 	tick := time.NewTicker(w.o.CleanKeysEvery)
 	defer tick.Stop()
+	failing := false
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
 		}
-		if err := w.cleanOnce(ctx); err != nil && ctx.Err() == nil {
-			w.o.Log.Warn("old idempotency keys could not be removed", "error", err)
+		err := w.cleanOnce(ctx)
+		if err != nil && ctx.Err() == nil && !failing {
+			w.o.Log.Warn("old idempotency keys could not be removed; trying again", "every", w.o.CleanKeysEvery, "error", err)
 		}
+		failing = err != nil
 	}
 }
 

@@ -63,6 +63,7 @@ func (w *Writer) restart(ctx context.Context, attempt int) error {
 func (w *Writer) keepRanges(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	failing := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -72,13 +73,14 @@ func (w *Writer) keepRanges(ctx context.Context) error {
 		if w.Head() < 0 {
 			continue
 		}
-		if err := w.addRangeAhead(ctx); err != nil && ctx.Err() == nil {
-			w.o.Log.Warn("no range of positions could be added ahead of the head", "error", err)
-			continue
+		err := w.addRangeAhead(ctx)
+		if err == nil {
+			err = w.closeRanges(ctx)
 		}
-		if err := w.closeRanges(ctx); err != nil && ctx.Err() == nil {
-			w.o.Log.Warn("ranges of positions could not be closed", "error", err)
+		if err != nil && ctx.Err() == nil && !failing {
+			w.o.Log.Warn("ranges of positions could not be looked after; trying again each second", "error", err)
 		}
+		failing = err != nil
 	}
 }
 
