@@ -19,10 +19,10 @@ type Vault interface {
 	// OpenAll decrypts boxes, each under the key with the id at its place. Of a key that is gone for ever the error has
 	// a method Forgotten() bool that returns true.
 	OpenAll(ctx context.Context, keys []string, boxes [][]byte) ([][]byte, []error)
-	// Knows reports whether the subject has a key.
-	Knows(ctx context.Context, subject string) (bool, error)
-	// Forget deletes the subject's key, if there is one, for ever.
-	Forget(ctx context.Context, subject string) error
+	// KeyOf returns the id of the subject's key, "" if there is none.
+	KeyOf(ctx context.Context, subject string) (key string, err error)
+	// Forget deletes a key of the subject's, if it is there, for ever.
+	Forget(ctx context.Context, subject, key string) error
 }
 
 // Dependencies are what an [App] is made of.

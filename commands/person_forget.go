@@ -14,12 +14,12 @@ type PersonForget struct {
 	Email string
 }
 
-// PersonForget answers with the position of the event that says so. After that the person's key is deleted: nobody can read any more, in the log, in read models or in
-// backups of either, what was sealed under it. An error that comes after the event leaves the key; asking again deletes it. Refusals: rule.NotFound at input, email
-// for somebody of whom nothing was ever sealed.
+// PersonForget answers with the position of the event that names the person's key. After that the key is deleted: nobody can read any more, in the log, in read
+// models or in backups of either, what was sealed under it. An error that comes after the event leaves the key; asking again deletes it. Refusals:
+// rule.NotFound at input, email for somebody of whom nothing was ever sealed.
 func (a *App) PersonForget(ctx context.Context, in PersonForget) (position int64, err error) {
 	subject := a.SubjectOf(in.Email)
-	known, err := a.vault.Knows(ctx, subject)
+	key, err := a.vault.KeyOf(ctx, subject)
 	if err != nil {
 		return 0, fmt.Errorf("commands: looking a person up: %w", err)
 	}
@@ -33,7 +33,7 @@ func (a *App) PersonForget(ctx context.Context, in PersonForget) (position int64
 			if err != nil {
 				return err
 			}
-			events, err := person.Forget{Known: known}.Decide(state)
+			events, err := person.Forget{Key: key}.Decide(state)
 			if err != nil {
 				return at(err, "input")
 			}
@@ -47,7 +47,8 @@ func (a *App) PersonForget(ctx context.Context, in PersonForget) (position int64
 	if err != nil {
 		return 0, err
 	}
-	if err := a.vault.Forget(ctx, subject); err != nil {
+	// A repetition deletes the key that it did the first time, and not the one of somebody who has come back.
+	if err := a.vault.Forget(ctx, subject, answer.state.Forgotten); err != nil {
 		return 0, fmt.Errorf("commands: deleting a person's key: %w", err)
 	}
 	return position, nil

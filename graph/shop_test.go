@@ -297,16 +297,19 @@ func (s *shop) OpenAll(_ context.Context, keys []string, boxes [][]byte) ([][]by
 	return plain, errs
 }
 
-func (s *shop) Knows(_ context.Context, subject string) (bool, error) {
+func (s *shop) KeyOf(_ context.Context, subject string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.known[subject] && !s.forgot[subject], nil
+	if !s.known[subject] || s.forgot[subject] {
+		return "", nil
+	}
+	return subject, nil
 }
 
-func (s *shop) Forget(_ context.Context, subject string) error {
+func (s *shop) Forget(_ context.Context, _, key string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.forgot[subject] = true
+	s.forgot[key] = true
 	return nil
 }
 

@@ -122,22 +122,22 @@ type guardedVault struct {
 	guard
 }
 
-// Knows implements [commands.Vault].
-func (v guardedVault) Knows(ctx context.Context, subject string) (bool, error) {
+// KeyOf implements [commands.Vault].
+func (v guardedVault) KeyOf(ctx context.Context, subject string) (key string, err error) {
 	if err := v.refuses(); err != nil {
-		return false, err
+		return "", err
 	}
-	known, err := v.Vault.Knows(ctx, subject)
+	key, err = v.Vault.KeyOf(ctx, subject)
 	v.ended(ctx, err)
-	return known, err
+	return key, err
 }
 
 // Forget implements [commands.Vault].
-func (v guardedVault) Forget(ctx context.Context, subject string) error {
+func (v guardedVault) Forget(ctx context.Context, subject, key string) error {
 	if err := v.refuses(); err != nil {
 		return err
 	}
-	err := v.Vault.Forget(ctx, subject)
+	err := v.Vault.Forget(ctx, subject, key)
 	v.ended(ctx, err)
 	return err
 }

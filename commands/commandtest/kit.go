@@ -327,19 +327,20 @@ type forgotten struct{}
 func (forgotten) Error() string   { return "the key has been deleted" }
 func (forgotten) Forgotten() bool { return true }
 
-// Knows implements commands.Vault.
-func (k *Kit) Knows(_ context.Context, subject string) (bool, error) {
+// KeyOf implements commands.Vault.
+func (k *Kit) KeyOf(_ context.Context, subject string) (string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	_, known := k.subjects[subject]
-	return known, nil
+	return k.subjects[subject], nil
 }
 
 // Forget implements commands.Vault.
-func (k *Kit) Forget(_ context.Context, subject string) error {
+func (k *Kit) Forget(_ context.Context, subject, key string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	delete(k.subjects, subject)
+	if k.subjects[subject] == key {
+		delete(k.subjects, subject)
+	}
 	return nil
 }
 

@@ -7,8 +7,11 @@ type Event interface {
 	isPersonEvent()
 }
 
-// Forgotten says that what was recorded about the person until then is not to be read any more.
-type Forgotten struct{}
+// Forgotten says that what was sealed under a key of the person's is not to be read any more.
+type Forgotten struct {
+	// Key names the key. Whoever comes back gets another one.
+	Key string `json:"key"`
+}
 
 // EventType returns "person.forgotten".
 func (Forgotten) EventType() string { return "person.forgotten" }

@@ -2,18 +2,21 @@ package person
 
 // Forget has a person forgotten.
 type Forget struct {
-	// Known says that the person has a key, so that there may be something to forget.
-	Known bool
+	// Key is the one that the person has; "" for nobody's.
+	Key string
 }
 
-// Decide answers with Forgotten for a person who is known, with no event for one who was forgotten and has not come back, and with ErrNotFound for
-// one of whom nothing was ever known.
+// Decide answers with Forgotten for a key that has not been forgotten, with no event for one that has, or for somebody who was forgotten and has not come back,
+// and with ErrNotFound for somebody of whom nothing was ever known.
 func (c Forget) Decide(s State) ([]Event, error) {
-	switch {
-	case c.Known:
-		return []Event{Forgotten{}}, nil
-	case s.Forgotten == 0:
-		return nil, ErrNotFound
+	switch c.Key {
+	case "":
+		if s.Forgotten == "" {
+			return nil, ErrNotFound
+		}
+		return nil, nil
+	case s.Forgotten:
+		return nil, nil
 	}
-	return nil, nil
+	return []Event{Forgotten{Key: c.Key}}, nil
 }

@@ -92,7 +92,10 @@ func (w *Writer) closeRanges(ctx context.Context) error {
 	defer cancel()
 	_, err := w.log.pool.Exec(ctx, `SELECT close_event_ranges() WHERE EXISTS
 		(SELECT FROM event_ranges WHERE NOT closed AND last_position < $1)`, w.Head())
-	return err
+	if err != nil {
+		return fmt.Errorf("postgres: closing ranges: %w", err)
+	}
+	return nil
 }
 
 // addRangeAhead adds a range when the head is in the last half of the last one.

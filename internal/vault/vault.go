@@ -201,25 +201,25 @@ func (v *Vault) OpenAll(ctx context.Context, keyIDs []string, boxes [][]byte) ([
 	return plain, errs
 }
 
-// Knows reports whether the subject has a key.
-func (v *Vault) Knows(ctx context.Context, subject string) (known bool, err error) {
+// KeyOf returns the id of the subject's key, "" if there is none.
+func (v *Vault) KeyOf(ctx context.Context, subject string) (keyID string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := v.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM subject_keys WHERE subject = $1)`, subject).Scan(&known); err != nil {
-		return false, fmt.Errorf("vault: looking for a key: %w", classified(err))
+	if err := v.pool.QueryRow(ctx, `SELECT coalesce((SELECT id FROM subject_keys WHERE subject = $1), '')`, subject).Scan(&keyID); err != nil {
+		return "", fmt.Errorf("vault: looking for a key: %w", classified(err))
 	}
-	return known, nil
+	return keyID, nil
 }
 
-// Forget deletes the subject's key, if there is one, for ever.
-func (v *Vault) Forget(ctx context.Context, subject string) error {
+// Forget deletes a key of the subject's, if it is there, for ever.
+func (v *Vault) Forget(ctx context.Context, subject, keyID string) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if _, err := v.pool.Exec(ctx, `DELETE FROM subject_keys WHERE subject = $1`, subject); err != nil {
+	if _, err := v.pool.Exec(ctx, `DELETE FROM subject_keys WHERE subject = $1 AND id = $2`, subject, keyID); err != nil {
 		return fmt.Errorf("vault: deleting a key: %w", classified(err))
 	}
-	if k, ok := v.bySubject.Peek(subject); ok {
-		v.byID.Remove(k.id)
+	v.byID.Remove(keyID)
+	if k, ok := v.bySubject.Peek(subject); ok && k.id == keyID {
 		v.bySubject.Remove(subject)
 	}
 	return nil

@@ -117,23 +117,27 @@ func TestForgetting(t *testing.T) {
 	if _, err := elsewhere.Open(t.Context(), key, box); err != nil {
 		t.Fatal(err)
 	}
-	knows := func(want bool) {
+	has := func(want string) {
 		t.Helper()
-		if known, err := here.Knows(t.Context(), "ada"); err != nil || known != want {
-			t.Fatalf("got %v, %v, want %v", known, err, want)
+		if got, err := here.KeyOf(t.Context(), "ada"); err != nil || got != want {
+			t.Fatalf("got %q, %v, want %q", got, err, want)
 		}
 	}
-	knows(true)
-	if err := here.Forget(t.Context(), "ada"); err != nil {
+	has(key)
+	if err := here.Forget(t.Context(), "ada", "another"); err != nil {
 		t.Fatal(err)
 	}
-	knows(false)
+	has(key)
+	if err := here.Forget(t.Context(), "ada", key); err != nil {
+		t.Fatal(err)
+	}
+	has("")
 	for name, v := range map[string]*vault.Vault{"here": here, "elsewhere": elsewhere} {
 		if _, err := v.Open(t.Context(), key, box); !errors.Is(err, vault.ErrForgotten) {
 			t.Errorf("%s: got %v, want %v", name, err, vault.ErrForgotten)
 		}
 	}
-	if err := here.Forget(t.Context(), "ada"); err != nil {
+	if err := here.Forget(t.Context(), "ada", key); err != nil {
 		t.Fatalf("forgetting twice: %v", err)
 	}
 	// Who comes back gets another key; what was sealed before stays shut.
