@@ -14,6 +14,7 @@ import (
 // needNoProjection are the event types that no read model needs, and why.
 var needNoProjection = map[string]string{
 	"invoice.lines_imported": "only the import asks what it has imported, of the invoice's own stream",
+	"person.forgotten":       "what is personal is sealed in every model, and is dark once the key is gone",
 }
 
 // TestEveryEventIsNamedByAProjection lists, with -v, which projections name an event, in whatever version: who changes one looks there.
