@@ -1,2 +1,3 @@
+DROP FUNCTION IF EXISTS next_epoch(integer);
 DROP FUNCTION IF EXISTS log_server();
 ALTER TABLE log DROP COLUMN IF EXISTS server;

@@ -89,7 +89,7 @@ func TestAnEpochThatIsRaised(t *testing.T) {
 	w.receive(5)
 	w.shows(15)
 	raise := spawn(t, env, "epoch", "--raise")
-	if <-raise.done; raise.cmd.ProcessState.ExitCode() != exitOK || !strings.Contains(raise.out.String(), "epoch 2") {
+	if <-raise.done; raise.cmd.ProcessState.ExitCode() != exitOK || !strings.Contains(raise.out.String(), "has entered epoch") {
 		t.Fatalf("epoch --raise ended with %d:\n%s", raise.cmd.ProcessState.ExitCode(), raise.out)
 	}
 	for _, c := range w.processes {

@@ -177,6 +177,11 @@ func openShop(ctx context.Context, f serverFlags, lag lagFlags, logger *slog.Log
 	if s.log, err = awaitLog(ctx, s.workPool, f.shopFlags, logger); err != nil {
 		return nil, err
 	}
+	if notices, err := s.log.NoticesFailovers(ctx); err != nil {
+		return nil, err
+	} else if !notices {
+		logger.Warn("PostgreSQL does not tell on which server and timeline it is: run millrace epoch --raise after each failover and each restore")
+	}
 	s.feed = feed.New(feed.Options{
 		Log: s.log, Info: s.log.Info(), Epoch: s.log.Epoch, Codec: commands.Codec(), NATS: s.nats, Logger: logger, Metrics: s.registry,
 	})
@@ -307,11 +312,10 @@ func awaitLog(ctx context.Context, pool *pgxpool.Pool, f shopFlags, logger *slog
 		if err == nil {
 			epoch, err = log.Epoch(ctx)
 		}
-		switch {
-		case err != nil:
-		case epoch != log.Info().Epoch:
-			continue // this process is the first to notice that the log has moved
-		default:
+		if err == nil && epoch != log.Info().Epoch { // this process is the first to notice that the log has moved
+			err = fmt.Errorf("the log enters epoch %d", epoch)
+		}
+		if err == nil {
 			return log, checkSettings(log.Info(), f)
 		}
 		if said != err.Error() {

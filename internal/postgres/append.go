@@ -301,7 +301,7 @@ func (w *Writer) statements(b *batch) []statement {
 
 // pipelined are those that write the batch in a pipeline, which can copy.
 func (w *Writer) pipelined(b *batch) []statement {
-	if len(b.rows.stream) < copyFrom {
+	if len(b.rows.stream) < copyFrom || b.rows.copySize() > copyMost {
 		return w.statements(b)
 	}
 	return append(b.copying(), w.recordStatements(b)...)

@@ -9,6 +9,9 @@ import (
 // takes it three quarters of the time, with 8 as long, and with one, by the second statement, half as long again.
 const copyFrom = 16
 
+// copyMost is up to how many bytes it is copied: it has the append's lock while they are on their way, which an insertion takes when all are there.
+const copyMost = 1 << 20
+
 // copying are the statements that append the rows by copying them.
 func (b *batch) copying() []statement {
 	admit := statement{sql: admitCopy, args: []any{b.head, b.headBatch}}
@@ -19,15 +22,21 @@ func (b *batch) copying() []statement {
 	return []statement{admit, {sql: copyStatement, data: b.copied(), writes: true}}
 }
 
-// copied returns the rows in COPY's binary format: https://www.postgresql.org/docs/15/sql-copy.html
-func (b *batch) copied() []byte {
-	const columns, fixed = 11, 2 + 11*4 + 6*8 + 2 + 16
-	r := &b.rows
-	size := 32
+// copySize is how many bytes the rows are when they are copied, roughly.
+func (r *eventRows) copySize() int {
+	const frame, fixed = 32, 2 + 11*4 + 6*8 + 2 + 16
+	size := frame
 	for i := range r.stream {
 		size += fixed + len(r.stream[i]) + len(r.typ[i]) + len(r.data[i]) + len(r.metadata[i])
 	}
-	d := copyData(make([]byte, 0, size))
+	return size
+}
+
+// copied returns the rows in COPY's binary format: https://www.postgresql.org/docs/15/sql-copy.html
+func (b *batch) copied() []byte {
+	const columns = 11
+	r := &b.rows
+	d := copyData(make([]byte, 0, r.copySize()))
 	d = append(d, "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"...)
 	for i := range r.stream {
 		d = binary.BigEndian.AppendUint16(d, columns)

@@ -55,7 +55,7 @@ func (l *Log) Epoch(ctx context.Context) (epoch int, err error) {
 	if err == nil && moved {
 		// Whoever comes second finds it done.
 		err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, `UPDATE log SET server = here, epoch = CASE WHEN server IS NULL THEN epoch ELSE epoch + 1 END
+			if _, err := tx.Exec(ctx, `UPDATE log SET server = here, epoch = CASE WHEN server IS NULL THEN epoch ELSE next_epoch(epoch) END
 				FROM log_server() AS here WHERE server IS DISTINCT FROM here`); err != nil {
 				return err
 			}
@@ -68,9 +68,17 @@ func (l *Log) Epoch(ctx context.Context) (epoch int, err error) {
 	return epoch, nil
 }
 
+// NoticesFailovers reports whether the server tells what [Log.Epoch] finds out a failover, or a restore, by.
+func (l *Log) NoticesFailovers(ctx context.Context) (notices bool, err error) {
+	if err := l.pool.QueryRow(ctx, `SELECT pg_is_in_recovery() OR log_server() IS NOT NULL`).Scan(&notices); err != nil {
+		return false, fmt.Errorf("postgres: asking which server has the log: %w", err)
+	}
+	return notices, nil
+}
+
 // RaiseEpoch begins another epoch, and returns it: nothing that was copied or derived from the log before is believed any more.
 func (l *Log) RaiseEpoch(ctx context.Context) (epoch int, err error) {
-	if err := l.pool.QueryRow(ctx, `UPDATE log SET epoch = epoch + 1 RETURNING epoch`).Scan(&epoch); err != nil {
+	if err := l.pool.QueryRow(ctx, `UPDATE log SET epoch = next_epoch(epoch) RETURNING epoch`).Scan(&epoch); err != nil {
 		return 0, fmt.Errorf("postgres: raising the log's epoch: %w", err)
 	}
 	return epoch, nil
