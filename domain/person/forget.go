@@ -18,5 +18,5 @@ func (c Forget) Decide(s State) ([]Event, error) {
 	case s.Forgotten:
 		return nil, nil
 	}
-	return []Event{Forgotten{Key: c.Key}}, nil
+	return []Event{Forgotten(c)}, nil
 }
