@@ -147,7 +147,7 @@ func (h *Handler) translate(ctx context.Context, err error) *gqlerror.Error {
 			" on until staff retry it; without a position it is shown as it was before")
 	case errors.Is(err, projector.ErrBeyond):
 		return coded(Stale, "the log ends before position "+strconv.FormatInt(es.PositionFrom(ctx), 10)+
-			": it is of another log, or of this one before it was restored; ask again without it")
+			"; the position is of another log, or of this one before it was restored: ask again without it")
 	case errors.Is(err, projector.ErrStale):
 		if p := es.PositionFrom(ctx); p > 0 {
 			return coded(Stale, "what was asked for has not come as far as position "+strconv.FormatInt(p, 10)+" in time; ask again")

@@ -62,7 +62,7 @@ func TestAPositionBeyondTheLog(t *testing.T) {
 	_, base := face(t, s, graph.Options{})
 	s.breaks("products", fmt.Errorf("products: %w: %w", projector.ErrBeyond, projector.ErrStale))
 	got := ask(t, base, `query($id: ID!) { product(id: $id) { title } }`, map[string]any{"id": idOf("Product", "1")}, "Millrace-Position", "9").wrong(t)
-	if want := "STALE: the log ends before position 9: it is of another log, or of this one before it was restored; ask again without it"; got != want {
+	if want := "STALE: the log ends before position 9; the position is of another log, or of this one before it was restored: ask again without it"; got != want {
 		t.Error(got)
 	}
 }

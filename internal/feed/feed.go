@@ -22,7 +22,7 @@ var ErrLogWentBack = errors.New("feed: the log ends before a position that this 
 
 // ErrEpochChanged says that the log has entered another epoch than the one that the process started with. The process
 // has to start again: positions that it has seen may name other events now.
-var ErrEpochChanged = errors.New("feed: the log has entered another epoch since this process started")
+var ErrEpochChanged = errors.New("feed: the log has entered another epoch since this process started, which has to be started again")
 
 // Log is what the feed reads from Postgres. It has to be the primary: a replica's head may lie behind JetStream.
 type Log interface {

@@ -134,7 +134,7 @@ func (r *Relay) rouse() {
 
 // ErrEpochChanged says that the log has entered another epoch than the one that the process started with. The process
 // has to start again.
-var ErrEpochChanged = errors.New("relay: the log has entered another epoch since this process started")
+var ErrEpochChanged = errors.New("relay: the log has entered another epoch since this process started, which has to be started again")
 
 // Run copies the log until ctx ends, and then returns nil. While Postgres or NATS is away it waits for them. It
 // returns [ErrEpochChanged] when the process must not go on. It is called once.
