@@ -110,9 +110,10 @@ WHERE ` + headStands("$1", "$12")
 	admitCopy      = `SELECT set_config('millrace.admit', (` + headStands("$1::bigint", "$2::uuid") + `)::text, true)`
 	admitPresuming = `SELECT set_config('millrace.admit', (` + headStands("$1::bigint", "$2::uuid") + ` AND ` +
 		nothingBegun("$1", "$3::integer", "$4", "$5") + `)::text, true)`
-	// copyStatement asks for what holds for all rows with a function that is stable: with a volatile one PostgreSQL would insert row by row.
 	copyStatement = `COPY events (position, stream, version, type, data, metadata, occurred_at, recorded_at, partition, ordinal, batch)
-FROM STDIN (FORMAT binary) WHERE current_setting('millrace.admit') = 'true'`
+FROM STDIN (FORMAT binary) WHERE ` + admitted
+	// admitted asks for what holds for all rows with a function that is stable: with a volatile one PostgreSQL would insert row by row.
+	admitted = `current_setting('millrace.admit') = 'true'`
 )
 
 // headStands is true where the log ends at a head, which is an event of a batch, and nobody else is about to append. That nothing stands behind the head
@@ -304,7 +305,7 @@ func (w *Writer) pipelined(b *batch) []statement {
 	if len(b.rows.stream) < copyFrom || b.rows.copySize() > copyMost {
 		return w.statements(b)
 	}
-	return append(b.copying(), w.recordStatements(b)...)
+	return append(b.copying(), w.copyingRecords(b)...)
 }
 
 // inserting are the statements that append the rows, none if there are none.

@@ -2,6 +2,9 @@ package postgres
 
 import (
 	"encoding/binary"
+	"encoding/hex"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -71,3 +74,32 @@ func (d *copyData) text(s string) {
 
 // time appends a timestamptz, which [timeAt] reads.
 func (d *copyData) time(t time.Time) { d.number(t.UnixMicro() - year2000) }
+
+// copyRecords records keys in a transaction that copies events, where these have been admitted. They are as old as the transaction, which begins when those
+// before it in the pipeline have ended.
+var copyRecords = `COPY idempotency (key, request, streams, position) FROM STDIN WHERE ` + admitted
+
+// copyingRecords are [Writer.recordStatements] for a batch that is copied.
+func (w *Writer) copyingRecords(b *batch) []statement {
+	if len(b.keys) < copyFrom {
+		return w.recordStatements(b)
+	}
+	return append(w.makingRoom(b), statement{sql: copyRecords, data: b.copiedRecords(), writes: true})
+}
+
+// copiedRecords returns the records in COPY's text format.
+func (b *batch) copiedRecords() []byte {
+	const fixed = 160
+	d := make([]byte, 0, len(b.keys)*fixed)
+	for i := range b.keys {
+		k := &b.keys[i]
+		d = hex.AppendEncode(append(d, `\\x`...), k.key[:])
+		d = hex.AppendEncode(append(d, "\t"+`\\x`...), k.record.request[:])
+		d = append(append(append(d, '\t'), textField.Replace(k.record.streams)...), '\t')
+		d = append(strconv.AppendInt(d, k.record.position, 10), '\n')
+	}
+	return d
+}
+
+// textField writes what stands between two tabs.
+var textField = strings.NewReplacer(`\`, `\\`, "\t", `\t`, "\n", `\n`, "\r", `\r`)

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/millrace/millrace/internal/devstack/stacktest"
 	"github.com/millrace/millrace/internal/es"
@@ -187,5 +189,61 @@ func TestRowsAreCopiedWhereTheyWouldBeInserted(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The keys of a batch that is copied are recorded like those of one that is inserted: with its events, or not at all.
+func TestRecordsAreCopiedAsTheyAreInserted(t *testing.T) {
+	t.Parallel()
+	w := &Writer{types: pgtype.NewMap()}
+	ways := map[string]func(*batch) []statement{
+		"inserted": func(b *batch) []statement { return append(b.inserting(), w.recordStatements(b)...) },
+		"copied":   func(b *batch) []statement { return append(b.copying(), w.copyingRecords(b)...) },
+	}
+	streams := [][]string{nil, {""}, {"units-a"}, {"units-a", "b c", `"q" \ {,}`}, {"tab\there", "line\nand\r\n", "\\N", "ümlaut"}}
+	for len(streams) < copyFrom {
+		streams = append(streams, []string{fmt.Sprint("units-", len(streams))})
+	}
+	keyed := func(rows *batch) *batch {
+		for i, s := range streams {
+			k := keyRow{record: keyRecord{request: sha256.Sum256([]byte{byte(i), 1}), streams: w.arrayText(s), position: rows.head + 1}}
+			k.key = sha256.Sum256([]byte{byte(i)})
+			rows.keys = append(rows.keys, k)
+		}
+		return rows
+	}
+	found := map[string][]string{}
+	for name, way := range ways {
+		b := setup(t)
+		recorded := func() (records []string) {
+			t.Helper()
+			rows, err := b.pool.Query(t.Context(), `SELECT row(key, request, streams, position)::text FROM idempotency WHERE created_at <= clock_timestamp() ORDER BY key`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if records, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+				t.Fatal(err)
+			}
+			return records
+		}
+		if n, err := b.sendRows(t, way, keyed(b.rowsAt(7, uuid.New(), "a"))); err != nil || n != 0 || len(recorded()) != 0 {
+			t.Errorf("%s behind what is not there: %d rows, %v, %d keys", name, n, err, len(recorded()))
+		}
+		rows := keyed(b.rowsAt(0, uuid.Nil, "begun"))
+		if n, err := b.sendRows(t, way, rows); err != nil || n != int64(1+len(streams)) {
+			t.Fatalf("%s: %d rows: %v", name, n, err)
+		}
+		found[name] = recorded()
+		_, err := b.sendRows(t, way, keyed(b.rowsAt(1, rows.id, "a")))
+		pgErr := new(pgconn.PgError)
+		if _ = errors.As(err, &pgErr); pgErr.Code != uniqueViolation || pgErr.ConstraintName != "idempotency_pkey" {
+			t.Errorf("%s, of keys that were used: %v", name, err)
+		}
+		if events := b.readWhole(t); len(events) != 1 {
+			t.Errorf("%s: the log has %d events", name, len(events))
+		}
+	}
+	if len(found["copied"]) != len(streams) || !slices.Equal(found["inserted"], found["copied"]) {
+		t.Errorf("inserted: %q\ncopied: %q", found["inserted"], found["copied"])
 	}
 }

@@ -93,28 +93,35 @@ const (
 
 // recordStatements are those that write the batch's records in the transaction that appends its events. If it has none, the records are written
 // where the log still ends at its head. All of them are written, or none.
-func (w *Writer) recordStatements(b *batch) (all []statement) {
+func (w *Writer) recordStatements(b *batch) []statement {
 	if len(b.keys) == 0 {
 		return nil
 	}
 	n := len(b.keys)
 	keys, requests, streams, positions := make([][]byte, n), make([][]byte, n), make([]string, n), make([]int64, n)
-	var expired [][]byte
 	for i := range b.keys {
 		k := &b.keys[i]
 		keys[i], requests[i], streams[i], positions[i] = k.key[:], k.record.request[:], k.record.streams, k.record.position
-		if k.expired {
-			expired = append(expired, keys[i])
-		}
-	}
-	if len(expired) > 0 {
-		all = append(all, statement{sql: makeRoomForKeys, args: []any{expired, w.o.KeepKeys}})
 	}
 	record := statement{sql: recordWithEvents, args: []any{keys, requests, streams, positions, b.head + 1, b.id}, writes: true}
 	if len(b.rows.stream) == 0 {
 		record.sql, record.args = recordAtHead, []any{keys, requests, streams, positions, b.head, b.headBatch}
 	}
-	return append(all, record)
+	return append(w.makingRoom(b), record)
+}
+
+// makingRoom is the statement that removes old records of the batch's keys, none if there are none.
+func (w *Writer) makingRoom(b *batch) []statement {
+	var expired [][]byte
+	for i := range b.keys {
+		if k := &b.keys[i]; k.expired {
+			expired = append(expired, k.key[:])
+		}
+	}
+	if len(expired) == 0 {
+		return nil
+	}
+	return []statement{{sql: makeRoomForKeys, args: []any{expired, w.o.KeepKeys}}}
 }
 
 // arrayText returns the strings as PostgreSQL writes an array. w.mu is held.

@@ -102,7 +102,7 @@ type line struct {
 
 // pipelined are the statements that a pipeline can send.
 var pipelined = []string{
-	appendStatement, appendPresuming, admitCopy, admitPresuming, copyStatement, recordWithEvents, recordAtHead, makeRoomForKeys,
+	appendStatement, appendPresuming, admitCopy, admitPresuming, copyStatement, copyRecords, recordWithEvents, recordAtHead, makeRoomForKeys,
 }
 
 func openLine(ctx context.Context, pool *pgxpool.Pool) (*line, error) {
