@@ -300,8 +300,8 @@ func (w *Writer) statements(b *batch) []statement {
 	return append(b.inserting(), w.recordStatements(b)...)
 }
 
-// pipelined are those that write the batch in a pipeline, which can copy.
-func (w *Writer) pipelined(b *batch) []statement {
+// pipelineStatements are those that write the batch in a pipeline, which can copy.
+func (w *Writer) pipelineStatements(b *batch) []statement {
 	if len(b.rows.stream) < copyFrom || b.rows.copySize() > copyMost {
 		return w.statements(b)
 	}

@@ -238,7 +238,7 @@ func (w *Writer) callBack(ctx context.Context, f *flight, err error) {
 
 // sendOff begins the first attempt to append the batch without a turn.
 func (w *Writer) sendOff(ctx context.Context, f *flight) {
-	f.first = w.pipeline.send(ctx, w.pipelined(f.batch), w.attemptTimeout(0))
+	f.first = w.pipeline.send(ctx, w.pipelineStatements(f.batch), w.attemptTimeout(0))
 }
 
 // await waits until the attempt has been answered, or ctx ends it.
