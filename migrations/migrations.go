@@ -21,7 +21,7 @@ import (
 var files embed.FS
 
 // Version is the schema that this binary works with.
-const Version = 9
+const Version = 10
 
 // Settings are fixed when a log is created.
 type Settings struct {

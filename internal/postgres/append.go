@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/millrace/millrace/internal/es"
@@ -297,13 +295,8 @@ func pause(ctx context.Context, attempt int) error {
 
 // statements are those that write the batch.
 func (w *Writer) statements(b *batch) []statement {
-	return append(b.inserting(), w.recordStatements(b)...)
-}
-
-// pipelineStatements are those that write the batch in a pipeline, which can copy.
-func (w *Writer) pipelineStatements(b *batch) []statement {
 	if len(b.rows.stream) < copyFrom || b.rows.copySize() > copyMost {
-		return w.statements(b)
+		return append(b.inserting(), w.recordStatements(b)...)
 	}
 	return append(b.copying(), w.copyingRecords(b)...)
 }
@@ -341,8 +334,7 @@ func (b *batch) presumptions() (begins, elsewhere []string) {
 func (w *Writer) appendInTurn(ctx context.Context, b *batch, t *turn, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	q, written := w.queue(b)
-	return didWrite(t.send(ctx, q), *written)
+	return didWrite(t.end(ctx, w.statements(b)))
 }
 
 // appendInLine sends the batch once, waiting in line.
@@ -355,27 +347,11 @@ func (w *Writer) appendInLine(ctx context.Context, b *batch, timeout time.Durati
 	}
 	defer conn.Release()
 	defer w.fence(ctx, conn.Conn().PgConn().PID())()
-	q, written := w.queue(b)
-	q.QueuedQueries = slices.Insert(q.QueuedQueries, 0, &pgx.QueuedQuery{SQL: `SELECT pg_advisory_xact_lock(` + appendLock + `)`})
-	return didWrite(conn.SendBatch(ctx, q).Close(), *written)
-}
-
-// queue queues the statements that write the batch; written is what they have written once they were sent.
-func (w *Writer) queue(b *batch) (q *pgx.Batch, written *int64) {
-	q, written = &pgx.Batch{}, new(int64)
-	for _, s := range w.statements(b) {
-		q.Queue(s.sql, s.args...).Exec(func(ct pgconn.CommandTag) error {
-			if s.writes {
-				*written += ct.RowsAffected()
-			}
-			return nil
-		})
-	}
-	return q, written
+	return didWrite(exchange(ctx, conn.Conn(), append([]statement{{sql: waitInLine}}, w.statements(b)...)))
 }
 
 // didWrite returns an error where an append that nothing spoke against has written nothing.
-func didWrite(err error, written int64) error {
+func didWrite(written int64, err error) error {
 	if err == nil && written == 0 {
 		return errNotOurTurn
 	}
@@ -389,7 +365,7 @@ func (w *Writer) confirm(ctx context.Context, f *flight, t *turn) error {
 	if t != nil {
 		attemptCtx, cancel := context.WithTimeout(ctx, w.o.AppendTimeout)
 		defer cancel()
-		if err := t.send(attemptCtx, &pgx.Batch{}); err != nil {
+		if _, err := t.end(attemptCtx, nil); err != nil {
 			return errHeadMoved // maybe not, but the next turn will tell
 		}
 		return nil

@@ -238,7 +238,7 @@ func (w *Writer) callBack(ctx context.Context, f *flight, err error) {
 
 // sendOff begins the first attempt to append the batch without a turn.
 func (w *Writer) sendOff(ctx context.Context, f *flight) {
-	f.first = w.pipeline.send(ctx, w.pipelineStatements(f.batch), w.attemptTimeout(0))
+	f.first = w.pipeline.send(ctx, w.statements(f.batch), w.attemptTimeout(0))
 }
 
 // await waits until the attempt has been answered, or ctx ends it.
@@ -262,7 +262,7 @@ func (w *Writer) firstAttempt(ctx context.Context, f *flight) (next *flight, err
 		next = w.lookAhead(ctx, f)
 	}
 	w.await(ctx, f.first)
-	return next, didWrite(f.first.err, f.first.written)
+	return next, didWrite(f.first.written, f.first.err)
 }
 
 // lookAhead waits until the attempt to append the batch has ended. Meanwhile it decides the next batch on what this one will have changed, if

@@ -75,8 +75,7 @@ func (d *copyData) text(s string) {
 // time appends a timestamptz, which [timeAt] reads.
 func (d *copyData) time(t time.Time) { d.number(t.UnixMicro() - year2000) }
 
-// copyRecords records keys in a transaction that copies events, where these have been admitted. They are as old as the transaction, which begins when those
-// before it in the pipeline have ended.
+// copyRecords records keys in a transaction that copies events, where these have been admitted.
 var copyRecords = `COPY idempotency (key, request, streams, position) FROM STDIN WHERE ` + admitted
 
 // copyingRecords are [Writer.recordStatements] for a batch that is copied.

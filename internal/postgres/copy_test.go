@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/millrace/millrace/internal/devstack/stacktest"
 	"github.com/millrace/millrace/internal/es"
@@ -22,6 +23,31 @@ import (
 
 // ways are those to append.
 var ways = map[string]func(*batch) []statement{"inserted": (*batch).inserting, "copied": (*batch).copying}
+
+// senders are those who send statements, over a connection of theirs.
+var senders = map[string]func(*bundle, *testing.T) sender{" in a pipeline": (*bundle).pipeline, " in a turn": (*bundle).exchange}
+
+type sender func([]statement) (written int64, err error)
+
+func (b *bundle) pipeline(t *testing.T) sender {
+	p := newPipeline(b.pool)
+	t.Cleanup(p.close)
+	return func(statements []statement) (int64, error) {
+		a := p.send(t.Context(), statements, time.Minute)
+		<-a.answered
+		return a.written, a.err
+	}
+}
+
+func (b *bundle) exchange(t *testing.T) sender {
+	conn := connect(t, b.env.DatabaseURL)
+	return func(statements []statement) (written int64, err error) {
+		return written, conn.AcquireFunc(t.Context(), func(c *pgxpool.Conn) error {
+			written, err = exchange(t.Context(), c.Conn(), statements)
+			return err
+		})
+	}
+}
 
 // rowsAt returns a batch of rows behind a head, which is 0 or the first event, of the stream "begun": each the first of a stream of its own.
 func (b *bundle) rowsAt(head int64, headBatch uuid.UUID, streams ...string) *batch {
@@ -40,24 +66,19 @@ func (b *bundle) rowsAt(head int64, headBatch uuid.UUID, streams ...string) *bat
 	return rows
 }
 
-// sendRows has a pipeline of its own write the batch in a way, and returns how many rows that were.
-func (b *bundle) sendRows(t *testing.T, way func(*batch) []statement, rows *batch) (int64, error) {
+// write writes what the server may refuse.
+func (send sender) write(t *testing.T, statements []statement) (int64, error) {
 	t.Helper()
-	p := newPipeline(b.pool)
-	defer p.close()
-	a := p.send(t.Context(), way(rows), time.Minute)
-	<-a.answered
-	if a.err != nil { // the connection is as good as before
-		pgErr := new(pgconn.PgError)
-		if !errors.As(a.err, &pgErr) {
-			t.Fatal(a.err)
+	written, err := send(statements)
+	if err != nil { // the connection is as good as before
+		if _, refused := errors.AsType[*pgconn.PgError](err); !refused {
+			t.Fatal(err)
 		}
-		again := p.send(t.Context(), (&batch{head: -1}).copying(), time.Minute)
-		if <-again.answered; again.err != nil || again.written != 0 {
-			t.Fatalf("after %v: %d rows, %v", a.err, again.written, again.err)
+		if n, err := send((&batch{head: -1}).copying()); n != 0 || err != nil {
+			t.Fatalf("afterwards: %d rows, %v", n, err)
 		}
 	}
-	return a.written, a.err
+	return written, err
 }
 
 // What is copied stands in the log like what is inserted.
@@ -84,28 +105,33 @@ func TestRowsAreCopiedAsTheyAreInserted(t *testing.T) {
 	}
 	found := map[string][]string{}
 	for name, way := range ways {
-		b := setup(t)
-		rows := b.rowsAt(0, uuid.Nil)
-		fill(rows)
-		if n, err := b.sendRows(t, way, rows); err != nil || n != int64(len(rows.rows.stream)) {
-			t.Fatalf("%s: %d rows of %d: %v", name, n, len(rows.rows.stream), err)
-		}
-		stored, err := b.pool.Query(t.Context(), `SELECT row(position, stream, version, type, data, metadata, occurred_at, recorded_at, partition, ordinal, batch = $1)::text
-			FROM events ORDER BY position`, rows.id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if found[name], err = pgx.CollectRows(stored, pgx.RowTo[string]); err != nil {
-			t.Fatal(err)
-		}
-		for _, row := range found[name] {
-			if !strings.HasSuffix(row, ",t)") {
-				t.Errorf("%s: not of its batch: %.200s", name, row)
+		for by, sender := range senders {
+			how := name + by
+			b := setup(t)
+			rows := b.rowsAt(0, uuid.Nil)
+			fill(rows)
+			if n, err := sender(b, t).write(t, way(rows)); err != nil || n != int64(len(rows.rows.stream)) {
+				t.Fatalf("%s: %d rows of %d: %v", how, n, len(rows.rows.stream), err)
+			}
+			stored, err := b.pool.Query(t.Context(), `SELECT row(position, stream, version, type, data, metadata, occurred_at, recorded_at, partition, ordinal, batch = $1)::text
+				FROM events ORDER BY position`, rows.id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found[how], err = pgx.CollectRows(stored, pgx.RowTo[string]); err != nil {
+				t.Fatal(err)
+			}
+			for _, row := range found[how] {
+				if !strings.HasSuffix(row, ",t)") {
+					t.Errorf("%s: not of its batch: %.200s", how, row)
+				}
 			}
 		}
 	}
-	if !slices.Equal(found["inserted"], found["copied"]) {
-		t.Errorf("inserted: %.3000q\ncopied: %.3000q", found["inserted"], found["copied"])
+	for how, rows := range found {
+		if inserted := found["inserted in a pipeline"]; !slices.Equal(rows, inserted) {
+			t.Errorf("inserted: %.3000q\n%s: %.3000q", inserted, how, rows)
+		}
 	}
 }
 
@@ -150,44 +176,46 @@ func TestRowsAreCopiedWhereTheyWouldBeInserted(t *testing.T) {
 		"what is no JSON":                 {streams: three, change: func(b *batch) { b.rows.data[2] = "{" }, code: "22P02"},
 	} {
 		for how, way := range ways {
-			t.Run(name+" "+how, func(t *testing.T) {
-				t.Parallel()
-				b := setup(t, stacktest.WithSettings(migrations.Settings{Currency: "GBP", TimeZone: "Europe/London", RangeSize: 20}))
-				first := b.rowsAt(0, uuid.Nil, "begun")
-				if _, err := b.sendRows(t, (*batch).inserting, first); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := b.pool.Exec(t.Context(), `SELECT add_event_range()`); err != nil {
-					t.Fatal(err)
-				}
-				rows := b.rowsAt(1, first.id, c.streams...)
-				if c.change != nil {
-					c.change(rows)
-				}
-				if c.held {
-					holder, err := b.pool.Acquire(t.Context())
-					if err != nil {
+			for by, sender := range senders {
+				t.Run(name+" "+how+by, func(t *testing.T) {
+					t.Parallel()
+					b := setup(t, stacktest.WithSettings(migrations.Settings{Currency: "GBP", TimeZone: "Europe/London", RangeSize: 20}))
+					first := b.rowsAt(0, uuid.Nil, "begun")
+					if _, err := b.exchange(t).write(t, first.inserting()); err != nil {
 						t.Fatal(err)
 					}
-					defer holder.Release()
-					if _, err := holder.Exec(t.Context(), `SELECT pg_advisory_lock(`+appendLock+`)`); err != nil {
+					if _, err := b.pool.Exec(t.Context(), `SELECT add_event_range()`); err != nil {
 						t.Fatal(err)
 					}
-					defer func() {
-						if _, err := holder.Exec(t.Context(), `SELECT pg_advisory_unlock(`+appendLock+`)`); err != nil {
-							t.Error(err)
+					rows := b.rowsAt(1, first.id, c.streams...)
+					if c.change != nil {
+						c.change(rows)
+					}
+					if c.held {
+						holder, err := b.pool.Acquire(t.Context())
+						if err != nil {
+							t.Fatal(err)
 						}
-					}()
-				}
-				n, err := b.sendRows(t, way, rows)
-				pgErr := new(pgconn.PgError)
-				if _ = errors.As(err, &pgErr); n != c.written || pgErr.Code != c.code {
-					t.Errorf("%d rows, %v; want %d, %q", n, err, c.written, c.code)
-				}
-				if events := b.readWhole(t); int64(len(events)) != 1+c.written {
-					t.Errorf("the log has %d events", len(events))
-				}
-			})
+						defer holder.Release()
+						if _, err := holder.Exec(t.Context(), `SELECT pg_advisory_lock(`+appendLock+`)`); err != nil {
+							t.Fatal(err)
+						}
+						defer func() {
+							if _, err := holder.Exec(t.Context(), `SELECT pg_advisory_unlock(`+appendLock+`)`); err != nil {
+								t.Error(err)
+							}
+						}()
+					}
+					n, err := sender(b, t).write(t, way(rows))
+					pgErr := new(pgconn.PgError)
+					if _ = errors.As(err, &pgErr); n != c.written || pgErr.Code != c.code {
+						t.Errorf("%d rows, %v; want %d, %q", n, err, c.written, c.code)
+					}
+					if events := b.readWhole(t); int64(len(events)) != 1+c.written {
+						t.Errorf("the log has %d events", len(events))
+					}
+				})
+			}
 		}
 	}
 }
@@ -214,36 +242,42 @@ func TestRecordsAreCopiedAsTheyAreInserted(t *testing.T) {
 	}
 	found := map[string][]string{}
 	for name, way := range ways {
-		b := setup(t)
-		recorded := func() (records []string) {
-			t.Helper()
-			rows, err := b.pool.Query(t.Context(), `SELECT row(key, request, streams, position)::text FROM idempotency WHERE created_at <= clock_timestamp() ORDER BY key`)
-			if err != nil {
-				t.Fatal(err)
+		for by, sender := range senders {
+			how := name + by
+			b := setup(t)
+			send := sender(b, t)
+			recorded := func() (records []string) {
+				t.Helper()
+				rows, err := b.pool.Query(t.Context(), `SELECT row(key, request, streams, position)::text FROM idempotency WHERE created_at <= clock_timestamp() ORDER BY key`)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if records, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+					t.Fatal(err)
+				}
+				return records
 			}
-			if records, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
-				t.Fatal(err)
+			if n, err := send.write(t, way(keyed(b.rowsAt(7, uuid.New(), "a")))); err != nil || n != 0 || len(recorded()) != 0 {
+				t.Errorf("%s behind what is not there: %d rows, %v, %d keys", how, n, err, len(recorded()))
 			}
-			return records
-		}
-		if n, err := b.sendRows(t, way, keyed(b.rowsAt(7, uuid.New(), "a"))); err != nil || n != 0 || len(recorded()) != 0 {
-			t.Errorf("%s behind what is not there: %d rows, %v, %d keys", name, n, err, len(recorded()))
-		}
-		rows := keyed(b.rowsAt(0, uuid.Nil, "begun"))
-		if n, err := b.sendRows(t, way, rows); err != nil || n != int64(1+len(streams)) {
-			t.Fatalf("%s: %d rows: %v", name, n, err)
-		}
-		found[name] = recorded()
-		_, err := b.sendRows(t, way, keyed(b.rowsAt(1, rows.id, "a")))
-		pgErr := new(pgconn.PgError)
-		if _ = errors.As(err, &pgErr); pgErr.Code != uniqueViolation || pgErr.ConstraintName != "idempotency_pkey" {
-			t.Errorf("%s, of keys that were used: %v", name, err)
-		}
-		if events := b.readWhole(t); len(events) != 1 {
-			t.Errorf("%s: the log has %d events", name, len(events))
+			rows := keyed(b.rowsAt(0, uuid.Nil, "begun"))
+			if n, err := send.write(t, way(rows)); err != nil || n != int64(1+len(streams)) {
+				t.Fatalf("%s: %d rows: %v", how, n, err)
+			}
+			found[how] = recorded()
+			_, err := send.write(t, way(keyed(b.rowsAt(1, rows.id, "a"))))
+			pgErr := new(pgconn.PgError)
+			if _ = errors.As(err, &pgErr); pgErr.Code != uniqueViolation || pgErr.ConstraintName != "idempotency_pkey" {
+				t.Errorf("%s, of keys that were used: %v", how, err)
+			}
+			if events := b.readWhole(t); len(events) != 1 {
+				t.Errorf("%s: the log has %d events", how, len(events))
+			}
 		}
 	}
-	if len(found["copied"]) != len(streams) || !slices.Equal(found["inserted"], found["copied"]) {
-		t.Errorf("inserted: %q\ncopied: %q", found["inserted"], found["copied"])
+	for how, records := range found {
+		if inserted := found["inserted in a pipeline"]; len(records) != len(streams) || !slices.Equal(records, inserted) {
+			t.Errorf("inserted: %q\n%s: %q", inserted, how, records)
+		}
 	}
 }

@@ -351,6 +351,16 @@ func TestAKeyMayBeUsedAnewOnceItWasKept(t *testing.T) {
 // A turn may wait in line for long: its keys are kept from when they were used, as this process remembers them, not from when the waiting began.
 func TestAKeyIsKeptFromWhenItWasUsed(t *testing.T) {
 	t.Parallel()
+	for name, n := range map[string]int{"inserted": 1, "copied": copyFrom} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			keysAreKept(t, n)
+		})
+	}
+}
+
+// keysAreKept uses n keys in a turn that had to wait.
+func keysAreKept(t *testing.T, n int) {
 	b := setup(t)
 	w, rival := b.writer(t, connect(t, b.env.DatabaseURL)), b.writer(t, connect(t, b.env.DatabaseURL))
 	execute(t, w, putUnits("a", 1))
@@ -385,7 +395,11 @@ func TestAKeyIsKeptFromWhenItWasUsed(t *testing.T) {
 		ended <- errors.Join(err, inTurn.Rollback(t.Context()))
 	}()
 	await(t, "the other process to be at work in its turn", waiting(1))
-	call := submit(t, w, withKey(putUnits("a", 1), "key", "request"))[0]
+	var commands []es.Command
+	for i := range n {
+		commands = append(commands, withKey(putUnits("a", 1), fmt.Sprint("key-", i), "request"))
+	}
+	calls := submit(t, w, commands...)
 	await(t, "this one to wait in line", waiting(2))
 	var waited time.Time
 	if err := b.pool.QueryRow(t.Context(), `SELECT clock_timestamp()`).Scan(&waited); err != nil {
@@ -394,12 +408,15 @@ func TestAKeyIsKeptFromWhenItWasUsed(t *testing.T) {
 	if err := errors.Join(closed.Rollback(t.Context()), <-ended); err != nil {
 		t.Fatal(err)
 	}
-	if <-call.done; call.errs[0] != nil {
-		t.Fatal(call.errs[0])
-	}
+	succeed(t, calls)
+	var records, batches int
 	var recorded time.Time
-	if err := b.pool.QueryRow(t.Context(), `SELECT created_at FROM idempotency`).Scan(&recorded); err != nil {
+	if err := b.pool.QueryRow(t.Context(), `SELECT count(*), min(created_at), (SELECT count(DISTINCT batch) FROM events WHERE position > 3) FROM idempotency`).
+		Scan(&records, &recorded, &batches); err != nil {
 		t.Fatal(err)
+	}
+	if records != n || batches != 1 {
+		t.Errorf("%d keys in %d batches; want %d in one", records, batches, n)
 	}
 	if recorded.Before(waited) {
 		t.Errorf("the key counts from %s before it was used", waited.Sub(recorded))

@@ -71,12 +71,11 @@ func (w *Writer) queueKeys(b *pgx.Batch, keys []es.Hash) *foundKeys {
 	return f
 }
 
-// recordKeys records keys as used. It is the server's clock at this moment that counts, not when the transaction began, which may have
-// waited in line: what this process remembers of a key must not outlive the record. Each key's streams come as the text of an array: arrays of arrays
-// would have to have one length.
+// recordKeys records keys as used. A record is as old as the statement, not as its transaction, which may have waited in line: what this process
+// remembers of a key must not outlive the record. Each key's streams come as the text of an array: arrays of arrays would have to have one length.
 const recordKeys = `
-INSERT INTO idempotency (key, request, streams, position, created_at)
-SELECT key, request, streams::text[], position, clock_timestamp()
+INSERT INTO idempotency (key, request, streams, position)
+SELECT key, request, streams::text[], position
 FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::bigint[]) AS used(key, request, streams, position)
 WHERE `
 

@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -29,30 +28,17 @@ func newPipeline(pool *pgxpool.Pool) pipeline {
 	return pipeline{pool: pool, lifetime: pool.Config().MaxConnLifetime}
 }
 
-// statement is one of a transaction.
-type statement struct {
-	sql  string
-	args []any
-	// writes says that the rows that it concerns are what the transaction writes.
-	writes bool
-	// data is what a COPY copies, nil for other statements.
-	data []byte
-}
-
 // attempt is a transaction that has been sent, or could not be.
 type attempt struct {
-	statements []statement
-	timeout    time.Duration // from when it is the next to be answered
-	next       int           // the statement that is answered next
-	// answered is closed when the transaction has been committed, err is nil and written the rows that it wrote; or with err.
+	answer
+	timeout time.Duration // from when it is the next to be answered
+	// answered is closed when the answer is complete.
 	answered chan struct{}
-	written  int64
-	err      error
 }
 
 // send sends the statements as a transaction. If the connection ends before its answer, what became of it is not known; so it is if ctx ends.
 func (p *pipeline) send(ctx context.Context, statements []statement, timeout time.Duration) *attempt {
-	a := &attempt{statements: statements, timeout: timeout, answered: make(chan struct{})}
+	a := &attempt{answer: answer{to: statements}, timeout: timeout, answered: make(chan struct{})}
 	if p.line == nil || p.line.isWornOut(p.lifetime) {
 		p.close()
 		opening, cancel := context.WithTimeout(ctx, timeout)
@@ -91,18 +77,12 @@ type line struct {
 	conn     net.Conn
 	pid      uint32
 	frontend *pgproto3.Frontend // written to by who sends, and read from by read
-	types    *pgtype.Map
-	prepared map[string]*pgconn.StatementDescription
+	prepared prepared
 	opened   time.Time
 
 	mu      sync.Mutex
 	pending []*attempt // in the order of their answers
 	broken  error      // why it is of no use any more
-}
-
-// pipelined are the statements that a pipeline can send.
-var pipelined = []string{
-	appendStatement, appendPresuming, admitCopy, admitPresuming, copyStatement, copyRecords, recordWithEvents, recordAtHead, makeRoomForKeys,
 }
 
 func openLine(ctx context.Context, pool *pgxpool.Pool) (*line, error) {
@@ -111,21 +91,17 @@ func openLine(ctx context.Context, pool *pgxpool.Pool) (*line, error) {
 		return nil, fmt.Errorf("postgres: a connection for appends: %w", err)
 	}
 	conn := pooled.Hijack()
-	l := &line{types: conn.TypeMap(), prepared: make(map[string]*pgconn.StatementDescription, len(pipelined)), opened: time.Now()}
+	l := &line{opened: time.Now()}
 	if err := l.take(ctx, conn); err != nil {
 		return nil, errors.Join(fmt.Errorf("postgres: preparing a connection for appends: %w", err), conn.Close(ctx))
 	}
 	return l, nil
 }
 
-// take prepares the statements on the connection and takes it over from pgx.
-func (l *line) take(ctx context.Context, conn *pgx.Conn) error {
-	for i, sql := range pipelined {
-		sd, err := conn.Prepare(ctx, fmt.Sprintf("append_%d", i), sql)
-		if err != nil {
-			return err
-		}
-		l.prepared[sql] = sd
+// take prepares the connection and takes it over from pgx.
+func (l *line) take(ctx context.Context, conn *pgx.Conn) (err error) {
+	if l.prepared, err = prepare(ctx, conn); err != nil {
+		return err
 	}
 	if err := conn.PgConn().SyncConn(ctx); err != nil {
 		return err
@@ -148,21 +124,9 @@ func (l *line) isWornOut(lifetime time.Duration) bool {
 
 // send sends the attempt's statements as one transaction: what stands between two Syncs is one.
 func (l *line) send(a *attempt) {
-	for _, s := range a.statements {
-		var values pgx.ExtendedQueryBuilder
-		sd := l.prepared[s.sql]
-		if err := values.Build(l.types, sd, s.args); err != nil {
-			l.breakOff(fmt.Errorf("postgres: encoding an append: %w", err)) // with what is in the buffer, of which nothing has been sent
-			break
-		}
-		l.frontend.SendBind(&pgproto3.Bind{PreparedStatement: sd.Name, ParameterFormatCodes: values.ParamFormats, Parameters: values.ParamValues})
-		l.frontend.SendExecute(&pgproto3.Execute{})
-		if s.data != nil { // the server takes it when it comes to it, or passes over it if something has failed before
-			l.frontend.Send(&pgproto3.CopyData{Data: s.data})
-			l.frontend.Send(&pgproto3.CopyDone{})
-		}
+	if err := l.prepared.queue(l.frontend, a.to); err != nil {
+		l.breakOff(err) // with what is in the buffer, of which nothing has been sent
 	}
-	l.frontend.SendSync(&pgproto3.Sync{})
 	if !l.expect(a) {
 		return
 	}
@@ -204,48 +168,41 @@ func (l *line) read() {
 			l.breakOff(err)
 			return
 		}
-		if err := l.answer(message); err != nil {
+		if err := l.hear(message); err != nil {
 			l.breakOff(err)
 			return
 		}
 	}
 }
 
-// answer counts a message towards the answer of the attempt that is answered next. An error says that the connection is of no use any more.
-func (l *line) answer(message pgproto3.BackendMessage) error {
+// hear counts a message towards the answer to the attempt that is answered next. An error says that the connection is of no use any more.
+func (l *line) hear(message pgproto3.BackendMessage) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var a *attempt
-	if len(l.pending) > 0 {
-		a = l.pending[0]
+	if len(l.pending) == 0 {
+		return unasked(message)
 	}
-	switch m := message.(type) {
-	case *pgproto3.ErrorResponse:
-		err := pgconn.ErrorResponseToPgError(m)
-		if a == nil {
-			return err
-		}
-		a.err = err
-	case *pgproto3.CommandComplete:
-		if a == nil || a.next == len(a.statements) {
-			return errUnexpected
-		}
-		if a.statements[a.next].writes {
-			a.written += pgconn.NewCommandTag(string(m.CommandTag)).RowsAffected()
-		}
-		a.next++
-	case *pgproto3.ReadyForQuery:
-		if a == nil || a.err == nil && a.next < len(a.statements) {
-			return errUnexpected
-		}
-		l.pending = slices.Delete(l.pending, 0, 1)
-		l.setDeadline()
-		close(a.answered)
+	a := l.pending[0]
+	complete, err := a.hear(message)
+	if err != nil || !complete {
+		return err
 	}
+	l.pending = slices.Delete(l.pending, 0, 1)
+	l.setDeadline()
+	close(a.answered)
 	return nil
 }
 
-var errUnexpected = errors.New("postgres: an answer to nothing that was asked")
+// unasked returns an error unless the message is one that a server sends of its own accord, of a setting that has changed, say.
+func unasked(message pgproto3.BackendMessage) error {
+	switch m := message.(type) {
+	case *pgproto3.ErrorResponse:
+		return pgconn.ErrorResponseToPgError(m)
+	case *pgproto3.CommandComplete, *pgproto3.ReadyForQuery:
+		return errUnexpected
+	}
+	return nil
+}
 
 // breakOff ends the connection. What is under way gets the error, unless it has one.
 func (l *line) breakOff(err error) {

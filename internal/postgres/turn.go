@@ -25,6 +25,9 @@ import (
 // appendLock is the advisory lock of turns.
 const appendLock = `hashtext('millrace.append')`
 
+// waitInLine takes the lock when those who came before have had it.
+const waitInLine = `SELECT pg_advisory_xact_lock(` + appendLock + `)`
+
 // crowdedFor is how many turns without a rival's event it takes to go on without turns.
 const crowdedFor = 8
 
@@ -41,11 +44,11 @@ type turn struct {
 	conn *pgxpool.Conn
 }
 
-// send runs the statements and ends the turn with a commit. After an error nothing of the turn is certain, and its connection is closed.
-func (t *turn) send(ctx context.Context, b *pgx.Batch) error {
-	b.Queue(`COMMIT`)
+// end sends the statements, which write what the turn was taken for, and a commit, and returns how many rows they have written. After an error nothing of
+// the turn is certain.
+func (t *turn) end(ctx context.Context, statements []statement) (written int64, err error) {
 	defer t.conn.Release() // which closes a connection that is still in a transaction
-	return t.conn.SendBatch(ctx, b).Close()
+	return exchange(ctx, t.conn.Conn(), append(statements, statement{sql: commit}))
 }
 
 // takeTurn waits in line, catches up with what the others have appended, and looks up the idempotency keys that are waiting: a command that is
@@ -87,6 +90,10 @@ func (w *Writer) tryTurn(ctx context.Context, calls []*call, attempt int) (t *tu
 	if err != nil {
 		return nil, false, fmt.Errorf("postgres: taking a turn: %w", err)
 	}
+	if _, err := prepare(ctx, conn.Conn()); err != nil { // which nobody has to wait for in the turn
+		conn.Release()
+		return nil, false, err
+	}
 	defer w.fence(ctx, conn.Conn().PgConn().PID())()
 	same := w.head == 0
 	var events []es.Event
@@ -94,7 +101,7 @@ func (w *Writer) tryTurn(ctx context.Context, calls []*call, attempt int) (t *tu
 	keys, found := w.waitingKeys(calls), (*foundKeys)(nil)
 	b := &pgx.Batch{}
 	b.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
-	b.Queue(`SELECT pg_advisory_xact_lock(` + appendLock + `)`)
+	b.Queue(waitInLine)
 	if !same {
 		b.Queue(sameLogQuery, w.head, w.headBatch).QueryRow(func(row pgx.Row) error { return row.Scan(&same) })
 	}

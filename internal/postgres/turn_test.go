@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/millrace/millrace/internal/devstack/stacktest"
 	"github.com/millrace/millrace/internal/es"
 )
 
@@ -183,5 +188,33 @@ func TestAColdStreamDoesNotWaitForAHotOneToRest(t *testing.T) {
 	b.readWhole(t)
 	if n := b.units(t, "cold"); n != 199 {
 		t.Errorf("%d cold units, want 199", n)
+	}
+}
+
+// An exchange ends when its time is over, whether the server does not answer or takes nothing more, and its connection with it.
+func TestAnExchangeThatIsGivenUp(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	proxy, through := stacktest.ProxyURL(t, b.env.DatabaseURL)
+	for name, fault := range map[string]func(){"no answer": proxy.Stall, "nothing is taken": proxy.Clog} {
+		pool := connect(t, through)
+		conn, err := pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := exchange(t.Context(), conn.Conn(), nil); err != nil {
+			t.Fatal(err)
+		}
+		rows := b.rowsAt(0, uuid.Nil, "a")
+		rows.rows.data[0] = `"` + strings.Repeat(" ", 64<<20) + `"` // more than there is room for on the way
+		fault()
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		_, err = exchange(ctx, conn.Conn(), append([]statement{{sql: waitInLine}}, rows.copying()...))
+		cancel()
+		if _, refused := errors.AsType[*pgconn.PgError](err); err == nil || refused || !conn.Conn().IsClosed() {
+			t.Errorf("%s: %v; the connection is closed: %t", name, err, conn.Conn().IsClosed())
+		}
+		conn.Release()
+		proxy.Heal()
 	}
 }

@@ -1,0 +1,1 @@
+ALTER TABLE idempotency ALTER created_at SET DEFAULT now();
