@@ -17,12 +17,18 @@ type identity struct {
 	trace string
 }
 
-// identify reads who sent the request. A wrong token is an error: nobody is made a guest by a typing mistake.
+// identify reads who sent the request, and what it is called.
 func (h *Handler) identify(header http.Header) (identity, *Error) {
-	id := identity{correlation: newCorrelation()}
+	id, denied := h.sender(header)
+	id.correlation = newCorrelation()
 	if t := header.Get("Traceparent"); validTrace(t) {
 		id.trace, id.correlation = t, t[3:35]
 	}
+	return id, denied
+}
+
+// sender reads who sent the request. A wrong token is an error: nobody is made a guest by a typing mistake.
+func (h *Handler) sender(header http.Header) (id identity, denied *Error) {
 	values := header.Values("Authorization")
 	if len(values) == 0 {
 		return id, nil
@@ -31,8 +37,8 @@ func (h *Handler) identify(header http.Header) (identity, *Error) {
 	if len(values) > 1 {
 		return id, errNoSchemeAs
 	}
-	err := h.authorise(&id, values[0])
-	return id, err
+	denied = h.authorise(&id, values[0])
+	return id, denied
 }
 
 // authorise makes the identity staff if the authorization is the staff's.

@@ -143,7 +143,7 @@ func (h *Handler) Glance(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	common(w.Header())
-	id, _ := h.identify(r.Header)
+	id, _ := h.sender(r.Header)
 	if often := h.limit(r.Context(), h.client(r.RemoteAddr, r.Header, id), 0, w.Header()); often != nil {
 		refused = often
 	}

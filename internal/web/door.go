@@ -1,10 +1,8 @@
 package web
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -112,7 +110,12 @@ type doorConn struct {
 	rest int64
 	// settled says that a request has been answered before, so that the server waits for the next one without a deadline for its head.
 	settled bool
+	// extended is when the door has last set deadlines, zero if the server has since.
+	extended time.Time
 }
+
+// deadlineStep is how much earlier than it should a connection's time may be over.
+const deadlineStep = time.Second
 
 // Read reads what the server has to hear.
 func (c *doorConn) Read(p []byte) (int, error) {
@@ -137,7 +140,7 @@ func (c *doorConn) Read(p []byte) (int, error) {
 // idle follows the server to the end of an answer.
 func (c *doorConn) idle() {
 	if c.phase == answering {
-		c.phase, c.settled = betweenRequests, true
+		c.phase, c.settled, c.extended = betweenRequests, true, time.Time{}
 	} else {
 		c.phase = leftAlone
 	}
@@ -241,8 +244,6 @@ func isText(line []byte) bool {
 	return true
 }
 
-var doorReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
-
 // answer answers a whole request, if a glance is enough for that.
 func (c *doorConn) answer(read []byte, head int) (answered bool, err error) {
 	if !bytes.HasPrefix(read, []byte("POST ")) {
@@ -252,66 +253,30 @@ func (c *doorConn) answer(read []byte, head int) (answered bool, err error) {
 		return false, nil
 	}
 	defer c.door.leave()
-	reader := doorReaders.Get().(*bufio.Reader)
-	defer func() {
-		reader.Reset(nil) // which forgets what has been read
-		doorReaders.Put(reader)
-	}()
-	reader.Reset(bytes.NewReader(read[:head]))
-	r, err := http.ReadRequest(reader)
-	if err != nil || !r.ProtoAtLeast(1, 1) || r.Close || !httpguts.ValidHostHeader(r.Host) || r.Host == "" {
-		return false, nil // the server says what is wrong with it
-	}
 	if c.peer == "" {
 		c.peer = c.RemoteAddr().String()
 	}
-	r.RemoteAddr, r.Body = c.peer, io.NopCloser(bytes.NewReader(read[head:]))
-	w := doorAnswer{header: make(http.Header, 8)}
-	c.door.glance.ServeHTTP(&w, r)
-	if w.status == 0 {
+	g := glimpses.Get().(*glimpse)
+	defer glimpses.Put(g)
+	if !g.read(read[:head], read[head:], c.peer) {
+		return false, nil // the server says what it is
+	}
+	c.door.glance.ServeHTTP(g, &g.request)
+	if g.status == 0 {
 		return false, nil
 	}
 	now := time.Now()
-	// The server's own deadline for the next request would else end a connection that has never been idle.
-	_ = c.SetReadDeadline(now.Add(idleTimeout))
-	_ = c.SetWriteDeadline(now.Add(writeTimeout))
-	_, err = c.Write(w.text(now))
+	c.extend(now)
+	_, err = c.Write(g.text(now))
 	return true, err
 }
 
-// doorAnswer is an [http.ResponseWriter] for a short answer.
-type doorAnswer struct {
-	header http.Header
-	status int
-	body   []byte
-}
-
-func (w *doorAnswer) Header() http.Header { return w.header }
-
-// SetWriteDeadline is for [http.ResponseController]; the door sets its own.
-func (w *doorAnswer) SetWriteDeadline(time.Time) error { return nil }
-
-func (w *doorAnswer) WriteHeader(status int) {
-	if w.status == 0 {
-		w.status = status
+// extend gives the connection time for an answer and for the next request. The server's own deadlines would else end one that has never been idle.
+func (c *doorConn) extend(now time.Time) {
+	if now.Sub(c.extended) < deadlineStep {
+		return
 	}
-}
-
-func (w *doorAnswer) Write(text []byte) (int, error) {
-	w.WriteHeader(http.StatusOK)
-	w.body = append(w.body, text...)
-	return len(text), nil
-}
-
-// text returns the answer as it is sent.
-func (w *doorAnswer) text(now time.Time) []byte {
-	w.header.Set("Date", now.UTC().Format(http.TimeFormat))
-	w.header.Set("Content-Length", strconv.Itoa(len(w.body)))
-	var b bytes.Buffer
-	b.Grow(512 + len(w.body))
-	b.WriteString("HTTP/1.1 " + strconv.Itoa(w.status) + " " + http.StatusText(w.status) + "\r\n")
-	_ = w.header.Write(&b) // into memory
-	b.WriteString("\r\n")
-	b.Write(w.body)
-	return b.Bytes()
+	_ = c.SetReadDeadline(now.Add(idleTimeout))
+	_ = c.SetWriteDeadline(now.Add(writeTimeout))
+	c.extended = now
 }
