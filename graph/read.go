@@ -28,7 +28,7 @@ func (h *Handler) readPost(w http.ResponseWriter, r *http.Request) ([]byte, erro
 	if r.ContentLength > limit {
 		return nil, tooLarge("the body has %d bytes; at most %d are allowed", r.ContentLength, limit)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	body, err := readWhole(http.MaxBytesReader(w, r.Body, limit), r.ContentLength)
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
@@ -37,6 +37,19 @@ func (h *Handler) readPost(w http.ResponseWriter, r *http.Request) ([]byte, erro
 		return nil, &malformed{http.StatusBadRequest, "the body could not be read to its end"}
 	}
 	return body, nil
+}
+
+// atOnce is up to what length a body is believed to have it: memory for more is taken as it comes.
+const atOnce = 8 << 10
+
+// readWhole reads a body that says how long it is, or does not: -1.
+func readWhole(from io.Reader, length int64) ([]byte, error) {
+	if length < 0 || length > atOnce {
+		return io.ReadAll(from)
+	}
+	body := make([]byte, length)
+	_, err := io.ReadFull(from, body)
+	return body, err
 }
 
 func tooLarge(format string, args ...any) error {
