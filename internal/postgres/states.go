@@ -3,6 +3,7 @@ package postgres
 import (
 	"encoding/json"
 	"math"
+	"slices"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
@@ -134,14 +135,13 @@ func (s *states) remember(e es.Event) {
 		e.Data = nil
 	}
 	s.tail = append(s.tail, e)
-	if len(s.tail) >= 2*tailSize {
-		keep := append([]es.Event(nil), s.tail[len(s.tail)-tailSize:]...)
-		s.tailStart += int64(len(s.tail) - len(keep))
-		s.tail = keep
+	if old := len(s.tail) - tailSize; old >= tailSize {
+		s.tail = slices.Delete(s.tail, 0, old) // in place
+		s.tailStart += int64(old)
 	}
 }
 
-// since returns the events behind a position; known is false when they are too many to have been kept.
+// since returns the events behind a position, until the next one is remembered; known is false when they are too many to have been kept.
 func (s *states) since(position int64) (events []es.Event, known bool) {
 	from := position + 1 - s.tailStart
 	if from < 0 {

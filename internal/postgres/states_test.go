@@ -88,3 +88,34 @@ func TestTheSizeOfAGrowingState(t *testing.T) {
 		}
 	})
 }
+
+// The tail holds the last events, at least as many as a reading may lag behind, and says so when it has none any more.
+func TestTheTail(t *testing.T) {
+	t.Parallel()
+	const head, rounds = 7, 5
+	s := newStates(1, 1)
+	s.reset(head)
+	for n := range int64(rounds*tailSize) + 3 {
+		position := head + n + 1
+		s.remember(es.Event{Position: position, Version: -position})
+		if n%997 != 0 && n%tailSize > 3 {
+			continue
+		}
+		for _, after := range []int64{head, position - 2*tailSize, position - tailSize, position - tailSize/3, position - 1, position} {
+			if after < head {
+				continue
+			}
+			events, known := s.since(after)
+			switch {
+			case !known && after < position-tailSize:
+			case !known || int64(len(events)) != position-after:
+				t.Fatalf("after %d of %d: %d events, known: %t", after, position, len(events), known)
+			case len(events) > 0 && (events[0].Position != after+1 || events[0].Version != -after-1 || events[len(events)-1].Position != position):
+				t.Fatalf("after %d of %d: from %d to %d", after, position, events[0].Position, events[len(events)-1].Position)
+			}
+		}
+	}
+	if _, known := s.since(head); known {
+		t.Error("everything is still there")
+	}
+}
