@@ -42,9 +42,9 @@ func (h *Handler) readPost(w http.ResponseWriter, r *http.Request) ([]byte, erro
 // atOnce is up to what length a body is believed to have it: memory for more is taken as it comes.
 const atOnce = 8 << 10
 
-// readWhole reads a body that says how long it is, or does not: -1.
+// readWhole reads a body that says how long it is, or does not.
 func readWhole(from io.Reader, length int64) ([]byte, error) {
-	if length < 0 || length > atOnce {
+	if length <= 0 || length > atOnce {
 		return io.ReadAll(from)
 	}
 	body := make([]byte, length)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/millrace/millrace/internal/es"
@@ -345,9 +346,12 @@ func (w *Writer) appendInLine(ctx context.Context, b *batch, timeout time.Durati
 	if err != nil {
 		return err
 	}
-	defer conn.Release()
 	defer w.fence(ctx, conn.Conn().PgConn().PID())()
-	return didWrite(exchange(ctx, conn.Conn(), append([]statement{{sql: waitInLine}}, w.statements(b)...)))
+	t, err := beginTurn(ctx, conn, &pgx.Batch{})
+	if err != nil {
+		return err
+	}
+	return didWrite(t.end(ctx, w.statements(b)))
 }
 
 // didWrite returns an error where an append that nothing spoke against has written nothing.

@@ -21,9 +21,9 @@ type statement struct {
 	data []byte
 }
 
-// statements are all that a batch is written with.
-var statements = []string{
-	waitInLine, appendStatement, appendPresuming, admitCopy, admitPresuming, copyStatement, copyRecords, recordWithEvents, recordAtHead, makeRoomForKeys, commit,
+// sendable are the statements that a batch is written with.
+var sendable = []string{
+	appendStatement, appendPresuming, admitCopy, admitPresuming, copyStatement, copyRecords, recordWithEvents, recordAtHead, makeRoomForKeys, commit,
 }
 
 const commit = `COMMIT`
@@ -37,8 +37,8 @@ type prepared struct {
 
 // prepare prepares the statements on a connection, the first time that it is called for it.
 func prepare(ctx context.Context, conn *pgx.Conn) (prepared, error) {
-	p := prepared{types: conn.TypeMap(), against: make(map[string]*pgconn.StatementDescription, len(statements))}
-	for _, sql := range statements {
+	p := prepared{types: conn.TypeMap(), against: make(map[string]*pgconn.StatementDescription, len(sendable))}
+	for _, sql := range sendable {
 		sd, err := conn.Prepare(ctx, sql, sql)
 		if err != nil {
 			return prepared{}, fmt.Errorf("postgres: preparing to append: %w", err)
@@ -99,8 +99,8 @@ func (a *answer) hear(message pgproto3.BackendMessage) (complete bool, err error
 
 var errUnexpected = errors.New("postgres: an answer to nothing that was asked")
 
-// exchange sends the statements in one go and returns how many rows they have written. Where the connection fails it is closed, and what became of the
-// statements is not known.
+// exchange sends the statements in one go and returns how many rows they have written. Unless the server has answered, with an error or not, it closes the
+// connection, and what became of the statements is not known.
 func exchange(ctx context.Context, conn *pgx.Conn, statements []statement) (written int64, err error) {
 	a := answer{to: statements}
 	if err := a.fetch(ctx, conn); err != nil {
@@ -112,6 +112,9 @@ func exchange(ctx context.Context, conn *pgx.Conn, statements []statement) (writ
 
 // fetch sends the statements and hears the whole answer to them.
 func (a *answer) fetch(ctx context.Context, conn *pgx.Conn) error {
+	if err := ctx.Err(); err != nil { // else they would still be sent
+		return err
+	}
 	p, err := prepare(ctx, conn)
 	if err != nil {
 		return err

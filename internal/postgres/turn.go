@@ -25,9 +25,6 @@ import (
 // appendLock is the advisory lock of turns.
 const appendLock = `hashtext('millrace.append')`
 
-// waitInLine takes the lock when those who came before have had it.
-const waitInLine = `SELECT pg_advisory_xact_lock(` + appendLock + `)`
-
 // crowdedFor is how many turns without a rival's event it takes to go on without turns.
 const crowdedFor = 8
 
@@ -42,6 +39,22 @@ var errNotOurTurn = errors.New("postgres: another process has or had the turn, o
 // turn is a transaction that holds the lock, on a connection of its own, with the writer's states brought up to date in it.
 type turn struct {
 	conn *pgxpool.Conn
+}
+
+// beginTurn waits in line, and then asks what is queued. Where there is no turn it releases the connection. A server that is waited for in vain is told so
+// by pgx: it would else wait on.
+func beginTurn(ctx context.Context, conn *pgxpool.Conn, asked *pgx.Batch) (*turn, error) {
+	_, err := prepare(ctx, conn.Conn()) // for end, so that nobody has to wait for it in the turn
+	if err == nil {
+		begin := []*pgx.QueuedQuery{{SQL: `BEGIN ISOLATION LEVEL READ COMMITTED`}, {SQL: `SELECT pg_advisory_xact_lock(` + appendLock + `)`}}
+		asked.QueuedQueries = append(begin, asked.QueuedQueries...)
+		err = conn.SendBatch(ctx, asked).Close()
+	}
+	if err != nil {
+		conn.Release()
+		return nil, fmt.Errorf("postgres: taking a turn: %w", err)
+	}
+	return &turn{conn: conn}, nil
 }
 
 // end sends the statements, which write what the turn was taken for, and a commit, and returns how many rows they have written. After an error nothing of
@@ -90,18 +103,12 @@ func (w *Writer) tryTurn(ctx context.Context, calls []*call, attempt int) (t *tu
 	if err != nil {
 		return nil, false, fmt.Errorf("postgres: taking a turn: %w", err)
 	}
-	if _, err := prepare(ctx, conn.Conn()); err != nil { // which nobody has to wait for in the turn
-		conn.Release()
-		return nil, false, err
-	}
 	defer w.fence(ctx, conn.Conn().PgConn().PID())()
 	same := w.head == 0
 	var events []es.Event
 	var by uuid.UUID
 	keys, found := w.waitingKeys(calls), (*foundKeys)(nil)
 	b := &pgx.Batch{}
-	b.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
-	b.Queue(waitInLine)
 	if !same {
 		b.Queue(sameLogQuery, w.head, w.headBatch).QueryRow(func(row pgx.Row) error { return row.Scan(&same) })
 	}
@@ -112,13 +119,12 @@ func (w *Writer) tryTurn(ctx context.Context, calls []*call, attempt int) (t *tu
 	if len(keys) > 0 {
 		found = w.queueKeys(b, keys)
 	}
-	if err := conn.SendBatch(ctx, b).Close(); err != nil {
-		conn.Release()
-		return nil, false, fmt.Errorf("postgres: taking a turn: %w", err)
+	if t, err = beginTurn(ctx, conn, b); err != nil {
+		return nil, false, err
 	}
 	if same && len(events) < catchUpEvents {
 		w.caughtUp(events, by, keys, found)
-		return &turn{conn: conn}, true, nil
+		return t, true, nil
 	}
 	if _, err := conn.Exec(ctx, `ROLLBACK`); err != nil {
 		conn.Release()

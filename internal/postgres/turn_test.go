@@ -209,12 +209,70 @@ func TestAnExchangeThatIsGivenUp(t *testing.T) {
 		rows.rows.data[0] = `"` + strings.Repeat(" ", 64<<20) + `"` // more than there is room for on the way
 		fault()
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		_, err = exchange(ctx, conn.Conn(), append([]statement{{sql: waitInLine}}, rows.copying()...))
+		_, err = exchange(ctx, conn.Conn(), rows.copying())
 		cancel()
 		if _, refused := errors.AsType[*pgconn.PgError](err); err == nil || refused || !conn.Conn().IsClosed() {
 			t.Errorf("%s: %v; the connection is closed: %t", name, err, conn.Conn().IsClosed())
 		}
 		conn.Release()
 		proxy.Heal()
+	}
+}
+
+// What has been given up before it was sent is not sent.
+func TestAnExchangeWhoseTimeIsOver(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	conn, err := b.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	if _, err := exchange(t.Context(), conn.Conn(), nil); err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := exchange(ended, conn.Conn(), b.rowsAt(0, uuid.Nil, "a").copying()); !errors.Is(err, context.Canceled) || !conn.Conn().IsClosed() {
+		t.Errorf("%v; the connection is closed: %t", err, conn.Conn().IsClosed())
+	}
+	if events := b.readWhole(t); len(events) > 0 {
+		t.Errorf("%d events were appended", len(events))
+	}
+}
+
+// An attempt that waits in line for too long does not go on waiting in the server.
+func TestNobodyWaitsWhoHasBeenGivenUp(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w := b.writer(t, connect(t, b.env.DatabaseURL))
+	holder, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holder.Exec(t.Context(), `SELECT pg_advisory_xact_lock(`+appendLock+`)`); err != nil {
+		t.Fatal(err)
+	}
+	waiting := func() (n int) {
+		if err := holder.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+			WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	given := make(chan error, 1)
+	go func() { given <- w.appendInLine(ctx, b.rowsAt(0, uuid.Nil, "a"), time.Minute) }()
+	await(t, "the attempt to wait", func() bool { return waiting() == 1 })
+	cancel()
+	if err := <-given; err == nil {
+		t.Error("it was appended")
+	}
+	await(t, "nobody to wait", func() bool { return waiting() == 0 })
+	if err := holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if events := b.readWhole(t); len(events) > 0 {
+		t.Errorf("%d events were appended", len(events))
 	}
 }

@@ -220,7 +220,7 @@ func bodyLength(head []byte) (length int64, ok bool) {
 		}
 		switch {
 		case bytes.EqualFold(name, []byte("Content-Length")):
-			parsed, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 62)
+			parsed, err := strconv.ParseUint(string(bytes.Trim(value, " ")), 10, 62)
 			if err != nil {
 				return 0, false
 			}
@@ -257,7 +257,7 @@ func (c *doorConn) answer(read []byte, head int) (answered bool, err error) {
 		c.peer = c.RemoteAddr().String()
 	}
 	g := glimpses.Get().(*glimpse)
-	defer glimpses.Put(g)
+	defer g.forget()
 	if !g.read(read[:head], read[head:], c.peer) {
 		return false, nil // the server says what it is
 	}

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// glimpse is a request as far as it can be understood at the door, and the short answer to it: an [http.ResponseWriter]. What it is made of is used again,
+// glimpse is a request as far as it can be understood at the door, and the answer to it: an [http.ResponseWriter]. What it is made of is used again,
 // since in a crowd there are thousands in a second, and the garbage of those who are refused makes those late who are not.
 type glimpse struct {
 	request http.Request
@@ -28,8 +28,12 @@ type glimpse struct {
 	sent   []byte // the whole answer
 }
 
-// mostFields is how many header fields a request may have that is understood at the door.
-const mostFields = 32
+const (
+	// mostFields is how many header fields a request may have that is understood at the door.
+	mostFields = 32
+	// mostKept is how many bytes of answers' memory is used again.
+	mostKept = 64 << 10
+)
 
 var glimpses = sync.Pool{New: func() any {
 	return &glimpse{request: http.Request{Header: make(http.Header, 16)}, header: make(http.Header, 16)}
@@ -37,9 +41,6 @@ var glimpses = sync.Pool{New: func() any {
 
 // read understands a request whose length is beyond doubt. It does not where the request is not as plain as those of nearly all clients, or wrong.
 func (g *glimpse) read(head, body []byte, peer string) bool {
-	clear(g.request.Header)
-	clear(g.header)
-	g.status, g.says = 0, g.says[:0]
 	line, rest, _ := strings.Cut(strings.TrimSuffix(string(head), headEnd), "\r\n")
 	target, ok := strings.CutSuffix(strings.TrimPrefix(line, "POST "), " HTTP/1.1")
 	if !ok || !isPlain(target) {
@@ -52,12 +53,12 @@ func (g *glimpse) read(head, body []byte, peer string) bool {
 		if !ok || n == len(g.values) {
 			return false
 		}
-		name = textproto.CanonicalMIMEHeaderKey(name)
+		name, value = textproto.CanonicalMIMEHeaderKey(name), strings.Trim(value, " ") // there are no tabs
 		if before := header[name]; before != nil {
-			header[name] = append(before, strings.TrimSpace(value))
+			header[name] = append(before, value)
 			continue
 		}
-		g.values[n] = strings.TrimSpace(value)
+		g.values[n] = value
 		header[name] = g.values[n : n+1 : n+1]
 	}
 	host := header["Host"]
@@ -75,6 +76,20 @@ func (g *glimpse) read(head, body []byte, peer string) bool {
 		Body: io.NopCloser(&g.body), ContentLength: int64(len(body)), RemoteAddr: peer,
 	}
 	return true
+}
+
+// forget makes the glimpse ready for another request, unless it has become large.
+func (g *glimpse) forget() {
+	if cap(g.says)+cap(g.sent) > mostKept {
+		return
+	}
+	clear(g.request.Header)
+	clear(g.header)
+	clear(g.values[:])
+	g.body.Reset(nil)
+	g.request, g.url = http.Request{Header: g.request.Header}, url.URL{}
+	g.status, g.says, g.sent = 0, g.says[:0], g.sent[:0]
+	glimpses.Put(g)
 }
 
 // isPlain reports whether a request's target is a path that is spelled as it is meant.
