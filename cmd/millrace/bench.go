@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime/pprof"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,15 +16,24 @@ import (
 
 // benchCommand measures.
 type benchCommand struct {
-	Name       []string       `arg:"" optional:"" help:"Benches to run: append-cold, append-keyed, append-hot, append-rivals, workers, idle-memory, browse, visible, live, flash-sale, overload, import, replay, replay-busy (default: all)."`
+	Name       []string       `arg:"" optional:"" help:"Benches to run (default: all)."`
 	JSON       bool           `help:"Print JSON: one document, with an object for each figure."`
-	File       string         `env:"MILLRACE_BENCH_FILE" placeholder:"CSV" help:"What to import, CSV or gzipped CSV; - for the day that is shipped (default: the whole data set where it lies beside the checkout)."`
+	File       string         `env:"MILLRACE_BENCH_FILE" placeholder:"CSV" help:"What to import, CSV or gzipped CSV; - for the day that is shipped (default: the whole data set where it lies beside the checkout, ../shared/data/online-retail.csv.gz)."`
 	Duration   *time.Duration `placeholder:"15s" help:"How long a bench measures that does not end by itself (default: 15s, for overload 60s)."`
 	Postgres   string         `env:"MILLRACE_BENCH_POSTGRES" placeholder:"URL" help:"Append to this PostgreSQL server instead of a private one; databases are made there and dropped."`
 	Dir        string         `type:"existingdir" placeholder:"DIR" help:"Where private servers keep their data while they run: a disk, not memory (default: TMPDIR, else /var/tmp)."`
 	CPUProfile string         `name:"cpuprofile" placeholder:"FILE" help:"Write a CPU profile of this process, for go tool pprof."`
 
 	saleFlags
+}
+
+// Help lists the benches.
+func (benchCommand) Help() string {
+	var list strings.Builder
+	for _, b := range bench.Benches() {
+		fmt.Fprintf(&list, "%s: %s.\n\n", b.Name, b.About)
+	}
+	return strings.TrimSpace(list.String())
 }
 
 // benchPlainCommand is what "bench browse" compares the API with: a handler that writes what it was given.

@@ -197,6 +197,7 @@ func PositionAt(ctx context.Context, log Log, at time.Time) (int64, error) {
 		return 0, err
 	}
 	// The time of recording never decreases with the position.
+	var first time.Time
 	position := sort.Search(int(head), func(i int) bool {
 		if err != nil {
 			return true
@@ -205,14 +206,21 @@ func PositionAt(ctx context.Context, log Log, at time.Time) (int64, error) {
 		if readErr == nil && len(events) == 0 {
 			readErr = fmt.Errorf("projector: the log has no event behind position %d", i)
 		}
-		err = readErr
-		return err != nil || events[0].RecordedAt.After(at)
+		if err = readErr; err != nil {
+			return true
+		}
+		first = events[0].RecordedAt // as long as it is the first that is too late
+		return first.After(at)
 	})
 	if err != nil {
 		return 0, err
 	}
-	if position == 0 {
-		return 0, fmt.Errorf("nothing was recorded up to %s: %w", at.Format(time.RFC3339), ErrNoPosition)
+	switch {
+	case position == 0 && head == 0:
+		return 0, fmt.Errorf("nothing has been recorded yet: %w", ErrNoPosition)
+	case position == 0: // and the search has ended with the first event
+		return 0, fmt.Errorf("nothing was recorded up to %s; the first event was at %s, whenever it occurred: %w",
+			at.Format(time.RFC3339), first.UTC().Format(time.RFC3339), ErrNoPosition)
 	}
 	return int64(position), nil
 }
