@@ -98,19 +98,28 @@ func TestAServerThatStallsInTheMiddle(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
 	attempts, read := 0, 0
+	const half = 10_000
+	stalling, stalled := make(chan struct{}), make(chan struct{})
 	// Far more rows than what lies between the server and its reader holds, so that they come in parts.
 	sql := `SELECT stream, repeat(md5(n::text), 32) FROM tally.streams, generate_series(1, 2000) n`
 	err := m.Query(ctx, projector.Need{Projections: []string{"tally"}}, sql, nil, func(rows pgx.Rows) error {
 		if attempts++; attempts == 1 {
-			replica.Stall()
+			go func() { // the proxy stalls when what it has in hand has been read
+				defer close(stalled)
+				close(stalling)
+				replica.Stall()
+			}()
+			<-stalling
 		}
 		read = 0
 		for rows.Next() {
-			read++
+			if read++; read == half {
+				<-stalled
+			}
 		}
 		return rows.Err()
 	})
-	if err != nil || attempts != 2 || read != 20_000 {
+	if err != nil || attempts != 2 || read != 2*half {
 		t.Errorf("attempt %d showed %d rows: %v", attempts, read, err)
 	}
 }
