@@ -5,9 +5,9 @@
 //
 // The primary key on position is the compare-and-set. A process knows the head of the log and appends one
 // batch at head + 1, in one transaction, if an event at head exists; a large batch is copied, see copy.go.
-// When a rival has appended first, the rows violate the primary key (waiting for the rival's commit if that is still under way), nothing is
-// written, and the process reads what is behind its head, brings its cached states up to date and decides
-// again. No event can be inserted behind a head that is not committed, so the order of positions is the
+// When a rival has appended first, the rows violate the primary key (waiting for the rival's commit if that
+// is still under way), nothing is written, and the process reads what is behind its head, brings its cached
+// states up to date and decides again. No event can be inserted behind a head that is not committed, so the order of positions is the
 // order of commits, and there are no gaps.
 //
 // While a batch is on its way the next one is decided on what it will have changed, and sent behind it: see pipeline.go. It names the batch that it

@@ -378,29 +378,19 @@ func keysAreKept(t *testing.T, n int) {
 		}
 		return tx
 	}
-	waiting := func(want int) func() bool {
-		return func() bool {
-			var n int
-			if err := b.pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-				WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()`).Scan(&n); err != nil {
-				t.Fatal(err)
-			}
-			return n == want
-		}
-	}
 	closed, inTurn := begin(`$1`, barrier), begin(appendLock)
 	ended := make(chan error, 1)
 	go func() { // who has the turn is at work, not silent
 		_, err := inTurn.Exec(t.Context(), `SELECT pg_advisory_xact_lock($1)`, barrier)
 		ended <- errors.Join(err, inTurn.Rollback(t.Context()))
 	}()
-	await(t, "the other process to be at work in its turn", waiting(1))
+	await(t, "the other process to be at work in its turn", func() bool { return b.waitingInLine(t) == 1 })
 	var commands []es.Command
 	for i := range n {
 		commands = append(commands, withKey(putUnits("a", 1), fmt.Sprint("key-", i), "request"))
 	}
 	calls := submit(t, w, commands...)
-	await(t, "this one to wait in line", waiting(2))
+	await(t, "this one to wait in line", func() bool { return b.waitingInLine(t) == 2 })
 	var waited time.Time
 	if err := b.pool.QueryRow(t.Context(), `SELECT clock_timestamp()`).Scan(&waited); err != nil {
 		t.Fatal(err)

@@ -17,6 +17,16 @@ import (
 	"github.com/millrace/millrace/internal/es"
 )
 
+// waitingInLine is how many sessions wait for an advisory lock of the database.
+func (b *bundle) waitingInLine(t *testing.T) (n int) {
+	t.Helper()
+	if err := b.pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+		WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()`).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // counted adds up how often the command is decided.
 func counted(c es.Command, decisions *atomic.Int64) es.Command {
 	decide := c.Decide
@@ -253,22 +263,15 @@ func TestNobodyWaitsWhoHasBeenGivenUp(t *testing.T) {
 	if _, err := holder.Exec(t.Context(), `SELECT pg_advisory_xact_lock(`+appendLock+`)`); err != nil {
 		t.Fatal(err)
 	}
-	waiting := func() (n int) {
-		if err := holder.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-			WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()`).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	given := make(chan error, 1)
 	go func() { given <- w.appendInLine(ctx, b.rowsAt(0, uuid.Nil, "a"), time.Minute) }()
-	await(t, "the attempt to wait", func() bool { return waiting() == 1 })
+	await(t, "the attempt to wait", func() bool { return b.waitingInLine(t) == 1 })
 	cancel()
 	if err := <-given; err == nil {
 		t.Error("it was appended")
 	}
-	await(t, "nobody to wait", func() bool { return waiting() == 0 })
+	await(t, "nobody to wait", func() bool { return b.waitingInLine(t) == 0 })
 	if err := holder.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
