@@ -77,6 +77,7 @@ type Feed struct {
 	nudge   chan struct{} // asks the tail to look at Postgres at once
 	live    atomic.Bool   // JetStream is level with the window, as far as is known
 	trusted string        // the stream that was last seen not to be ahead of the log; for the follower alone
+	foreign string        // the stream that was last seen to be ahead of it, and is no copy however long the log becomes; for the follower alone
 }
 
 // New returns a feed that knows nothing until it runs.

@@ -73,6 +73,9 @@ func (s *session) open(ctx context.Context) (*jetstream.StreamInfo, error) {
 		return nil, err
 	}
 	last, incarnation := int64(info.State.LastSeq), info.Config.Name+info.Created.String()
+	if s.foreign == incarnation {
+		return nil, fmt.Errorf("feed: the stream %s has been ahead of the log; a relay begins another", info.Config.Name)
+	}
 	if last <= s.Head() {
 		s.trusted = incarnation
 		return info, nil
@@ -84,6 +87,7 @@ func (s *session) open(ctx context.Context) (*jetstream.StreamInfo, error) {
 	case err != nil:
 		return nil, fmt.Errorf("feed: the stream %s cannot be compared with the log: %w", info.Config.Name, err)
 	case last > head:
+		s.foreign = incarnation
 		return nil, fmt.Errorf("feed: the stream %s ends at %d, beyond the log's end at %d", info.Config.Name, last, head)
 	}
 	s.trusted = incarnation
